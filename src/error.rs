@@ -1,0 +1,582 @@
+//! What can go wrong: what happened, why, and the next command.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cloud::TenantId;
+use crate::token::{Claims, Scopes};
+
+/// The result of everything here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why there is no token.
+///
+/// Chains of credentials go on after [`Error::moves_chain_on`] and stop at everything else.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The provider was asked and refused, and asking a person would not change that.
+    #[error(transparent)]
+    AuthenticationFailed(Box<AuthenticationFailed>),
+    /// The cache could not be read or written.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A person has to sign in, and that was not allowed here.
+    #[error(transparent)]
+    InteractionRequired(Box<InteractionRequired>),
+    /// The caller gave something that cannot be used; nothing was asked or changed.
+    #[error(transparent)]
+    InvalidArgument(#[from] InvalidArgument),
+    /// The provider could not be reached, or told us to come back later.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The credential has nothing to try with.
+    #[error(transparent)]
+    Unavailable(Box<Unavailable>),
+}
+
+impl Error {
+    /// Whether a chain of credentials should ask its next one.
+    #[must_use]
+    pub const fn moves_chain_on(&self) -> bool {
+        matches!(self, Self::InteractionRequired(_) | Self::Unavailable(_))
+    }
+
+    /// What to do next, as one line for a person.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::AuthenticationFailed(failed) => failed.hint.clone(),
+            Self::Cache(error) => Some(error.hint()),
+            Self::InteractionRequired(required) => Some(required.hint()),
+            Self::InvalidArgument(argument) => Some(argument.hint.clone()),
+            Self::Network(error) => Some(error.hint()),
+            Self::Unavailable(unavailable) => Some(unavailable.hint()),
+        }
+    }
+
+    /// Refresh tokens that were removed on the way here, because the provider called them dead.
+    #[must_use]
+    pub fn removed(&self) -> &[RemovedGrant] {
+        match self {
+            Self::InteractionRequired(required) => &required.removed,
+            _ => &[],
+        }
+    }
+
+    /// What the provider answered, if it was asked.
+    #[must_use]
+    pub fn provider(&self) -> Option<&ProviderError> {
+        match self {
+            Self::AuthenticationFailed(failed) => failed.provider.as_deref(),
+            Self::InteractionRequired(required) => required.provider.as_deref(),
+            Self::Network(error) => error.provider.as_deref(),
+            Self::Cache(_) | Self::InvalidArgument(_) | Self::Unavailable(_) => None,
+        }
+    }
+}
+
+impl From<AuthenticationFailed> for Error {
+    fn from(failed: AuthenticationFailed) -> Self {
+        Self::AuthenticationFailed(Box::new(failed))
+    }
+}
+
+impl From<InteractionRequired> for Error {
+    fn from(required: InteractionRequired) -> Self {
+        Self::InteractionRequired(Box::new(required))
+    }
+}
+
+impl From<Unavailable> for Error {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Unavailable(Box::new(unavailable))
+    }
+}
+
+/// Something the caller gave that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid {what}: {problem}")]
+#[non_exhaustive]
+pub struct InvalidArgument {
+    /// Which argument.
+    pub what: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+    /// What would be right.
+    pub hint: String,
+}
+
+impl InvalidArgument {
+    pub(crate) fn new(what: &'static str, problem: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what, problem: problem.into(), hint: hint.into() }
+    }
+}
+
+/// What the provider answered instead of a token (RFC 6749, section 5.2, and Entra's additions).
+///
+/// Its text is safe to show: whatever looked like a token was cut out of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProviderError {
+    /// OAuth's error code, such as `invalid_grant`.
+    pub error: String,
+    /// Entra's own text, which begins with `AADSTS…`.
+    pub description: String,
+    /// Entra's numbers, such as 50173.
+    pub codes: Vec<u32>,
+    /// A refinement of `error`, such as `bad_token`.
+    pub suberror: Option<String>,
+    /// Claims that the next sign-in has to satisfy.
+    pub claims: Option<Claims>,
+    /// For Microsoft's support.
+    pub correlation_id: Option<String>,
+    /// For Microsoft's support.
+    pub trace_id: Option<String>,
+    /// When the provider said so, in its own words.
+    pub timestamp: Option<String>,
+}
+
+impl ProviderError {
+    /// `AADSTS50173` and the like: the first number, else OAuth's code.
+    #[must_use]
+    pub fn code(&self) -> String {
+        self.codes.first().map_or_else(|| self.error.clone(), |code| format!("AADSTS{code}"))
+    }
+}
+
+impl fmt::Display for ProviderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.description.is_empty() {
+            f.write_str(&self.error)
+        } else {
+            write!(f, "{} ({})", self.description, self.error)
+        }
+    }
+}
+
+/// The provider was asked and refused for good.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct AuthenticationFailed {
+    /// What happened, and why.
+    pub message: String,
+    /// The next step, where one is known.
+    pub hint: Option<String>,
+    /// What the provider answered, if it did.
+    pub provider: Option<Box<ProviderError>>,
+    /// Whether the person said no or went away, rather than the provider.
+    pub declined: bool,
+}
+
+impl AuthenticationFailed {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, provider: None, declined: false }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn provider(mut self, provider: Box<ProviderError>) -> Self {
+        self.provider = Some(provider);
+        self
+    }
+
+    pub(crate) const fn declined(mut self) -> Self {
+        self.declined = true;
+        self
+    }
+}
+
+/// A refresh token that was removed from a cache because the provider called it dead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RemovedGrant {
+    /// Whose it was.
+    pub username: String,
+    /// Whose it was, by the id that stays.
+    pub home_account_id: String,
+    /// Which client it was issued to.
+    pub client_id: String,
+    /// Which cache it stood in.
+    pub cache: String,
+    /// Why: the provider's code, such as `AADSTS50173`.
+    pub code: String,
+}
+
+impl RemovedGrant {
+    pub(crate) const fn new(
+        username: String,
+        home_account_id: String,
+        client_id: String,
+        cache: String,
+        code: String,
+    ) -> Self {
+        Self { username, home_account_id, client_id, cache, code }
+    }
+}
+
+/// Why a person has to sign in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InteractionReason {
+    /// The provider wants something only a person can give: a second factor, consent, a device.
+    ProviderAsks,
+    /// The refresh token was dead: expired, revoked, or older than the last password change.
+    GrantDead,
+    /// The cache holds no refresh token for this account and client.
+    NoGrant,
+    /// Nobody has signed in with this credential yet.
+    NotSignedIn,
+}
+
+/// A person has to sign in, and that was not allowed here.
+///
+/// Carries everything that the sign-in needs: pass `scopes`, [`Self::next_claims`], `tenant` and
+/// `enable_cae` on to `authenticate`.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct InteractionRequired {
+    /// What happened, and why.
+    pub message: String,
+    /// The scopes that were asked for.
+    pub scopes: Scopes,
+    /// The claims that were asked for.
+    pub claims: Option<Claims>,
+    /// The claims that the provider answered with.
+    pub provider_claims: Option<Claims>,
+    /// The tenant that was asked for.
+    pub tenant: TenantId,
+    /// Whether continuous access evaluation was asked for.
+    pub enable_cae: bool,
+    /// Why it is needed.
+    pub reason: InteractionReason,
+    /// The account that has to sign in, if one was meant.
+    pub username: Option<String>,
+    /// What the provider answered, if it was asked.
+    pub provider: Option<Box<ProviderError>>,
+    /// Refresh tokens that were removed on the way.
+    pub removed: Vec<RemovedGrant>,
+}
+
+impl InteractionRequired {
+    /// The claims for the sign-in: the provider's if it sent some, else the caller's.
+    #[must_use]
+    pub fn next_claims(&self) -> Option<&Claims> {
+        self.provider_claims.as_ref().or(self.claims.as_ref())
+    }
+
+    fn hint(&self) -> String {
+        use fmt::Write as _;
+        let mut command = String::from("sign in again: tokenkeep login");
+        if !self.tenant.is_placeholder() {
+            let _ = write!(command, " --tenant {}", self.tenant);
+        }
+        for scope in self.scopes.iter() {
+            let _ = write!(command, " --scope {scope}");
+        }
+        if self.enable_cae {
+            command.push_str(" --enable-cae");
+        }
+        if let Some(claims) = self.next_claims() {
+            let _ = write!(command, " --claims '{}'", claims.as_str().replace('\'', "'\\''"));
+        }
+        command
+    }
+}
+
+/// An account of the shared cache that might have been meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Candidate {
+    /// The name a person signs in with.
+    pub username: String,
+    /// `uid.utid`.
+    pub home_account_id: String,
+    /// The tenant it is at home in.
+    pub home_tenant: String,
+}
+
+impl Candidate {
+    pub(crate) const fn new(username: String, home_account_id: String, home_tenant: String) -> Self {
+        Self { username, home_account_id, home_tenant }
+    }
+}
+
+fn listed(candidates: &[Candidate]) -> String {
+    let lines = candidates.iter().map(|c| format!("\n  {} (tenant {})", c.username, c.home_tenant));
+    lines.collect()
+}
+
+/// Why a credential has nothing to try with. Each is its own case, because each is mended
+/// differently (spec S-B 3.1).
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unavailable {
+    /// The shared cache holds nobody.
+    #[error("{credential} is unavailable: no account was found in {cache}")]
+    NoAccounts {
+        /// Which credential.
+        credential: &'static str,
+        /// Which cache was looked into.
+        cache: String,
+    },
+    /// Nobody in the shared cache fits what was asked for.
+    #[error(
+        "{credential} is unavailable: no account in {cache} matches {wanted}; it has:{}",
+        listed(candidates)
+    )]
+    NoMatchingAccount {
+        /// Which credential.
+        credential: &'static str,
+        /// Which cache was looked into.
+        cache: String,
+        /// What was asked for.
+        wanted: String,
+        /// Who is there.
+        candidates: Vec<Candidate>,
+    },
+    /// Nothing was asked for, and several are there.
+    #[error("{credential} is unavailable: {cache} has several accounts:{}", listed(candidates))]
+    SeveralAccounts {
+        /// Which credential.
+        credential: &'static str,
+        /// Which cache was looked into.
+        cache: String,
+        /// Who is there.
+        candidates: Vec<Candidate>,
+    },
+    /// What was asked for fits several.
+    #[error("{credential} is unavailable: several accounts in {cache} match {wanted}:{}", listed(candidates))]
+    SeveralMatchingAccounts {
+        /// Which credential.
+        credential: &'static str,
+        /// Which cache was looked into.
+        cache: String,
+        /// What was asked for.
+        wanted: String,
+        /// Who fits.
+        candidates: Vec<Candidate>,
+    },
+    /// The credential cannot work here at all.
+    #[error("{credential} is unavailable: {problem}")]
+    Other {
+        /// Which credential.
+        credential: &'static str,
+        /// What is missing.
+        problem: String,
+        /// How to mend it.
+        hint: String,
+    },
+}
+
+impl Unavailable {
+    fn hint(&self) -> String {
+        match self {
+            Self::NoAccounts { .. } | Self::NoMatchingAccount { .. } => "sign in: tokenkeep login".to_owned(),
+            Self::SeveralAccounts { .. } | Self::SeveralMatchingAccounts { .. } => {
+                "name one: --account USERNAME, or set a default: tokenkeep accounts default USERNAME"
+                    .to_owned()
+            }
+            Self::Other { hint, .. } => hint.clone(),
+        }
+    }
+
+    /// Who might have been meant.
+    #[must_use]
+    pub fn candidates(&self) -> &[Candidate] {
+        match self {
+            Self::NoMatchingAccount { candidates, .. }
+            | Self::SeveralAccounts { candidates, .. }
+            | Self::SeveralMatchingAccounts { candidates, .. } => candidates,
+            Self::NoAccounts { .. } | Self::Other { .. } => &[],
+        }
+    }
+}
+
+/// The provider could not be reached, or told us to come back later.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct NetworkError {
+    /// What happened, and why.
+    pub message: String,
+    /// The answer's status, if there was one.
+    pub status: Option<u16>,
+    /// How long the provider told us to wait.
+    pub retry_after: Option<Duration>,
+    /// What the provider answered, if it did.
+    pub provider: Option<Box<ProviderError>>,
+}
+
+impl NetworkError {
+    fn hint(&self) -> String {
+        match (self.retry_after, self.status) {
+            (Some(wait), _) => format!("try again in {} s", wait.as_secs()),
+            (None, Some(_)) => "the provider is in trouble; try again in a minute".to_owned(),
+            (None, None) => {
+                "check the network, HTTPS_PROXY and NO_PROXY, and SSL_CERT_FILE for a private CA".to_owned()
+            }
+        }
+    }
+}
+
+/// Which part of encrypted storage did not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EncryptionLayer {
+    /// There is no D-Bus session to ask on.
+    Bus,
+    /// There is no default collection to keep an item in.
+    Collection,
+    /// The platform has no store that we know.
+    Platform,
+    /// Nobody on the bus offers a Secret Service.
+    Service,
+}
+
+/// Why a cache could not be read or written. Whatever was in it is still in it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CacheError {
+    /// Somebody else's item would have been destroyed by writing ours (spec S-C 2.4).
+    #[error("not writing {place}: {detail}")]
+    Conflict {
+        /// Which cache.
+        place: String,
+        /// Whose item is in the way.
+        detail: String,
+    },
+    /// The content is not an MSAL cache. It was left as it is.
+    #[error("{place} is damaged: {detail}; it was left as it is")]
+    Damaged {
+        /// Which cache.
+        place: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// Encrypted storage cannot work here.
+    #[error("no encrypted storage for {place}: {detail}")]
+    EncryptionUnavailable {
+        /// Which cache.
+        place: String,
+        /// Which part failed.
+        layer: EncryptionLayer,
+        /// How it failed.
+        detail: String,
+    },
+    /// The operating system said no.
+    #[error("{action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What it said.
+        source: Arc<io::Error>,
+    },
+    /// The content is encrypted, and its key is not to be had.
+    #[error("{place} cannot be decrypted: {detail}; it was left as it is")]
+    KeyUnavailable {
+        /// Which cache.
+        place: String,
+        /// What the key's keeper said.
+        detail: String,
+    },
+    /// Another program kept the cache's lock for too long.
+    #[error("{path} is held by {holder} and was not released within {} s", waited.as_secs_f32(), path = path.display())]
+    LockTimeout {
+        /// The lock's file.
+        path: PathBuf,
+        /// What the file says of its holder.
+        holder: String,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The keyring is there, but locked, and unlocking it would ask a person.
+    #[error("{place} is in a locked keyring")]
+    Locked {
+        /// Which cache.
+        place: String,
+    },
+    /// The content is of a format that this version does not know.
+    #[error("{place} was written by a newer version: {detail}")]
+    NewerFormat {
+        /// Which cache.
+        place: String,
+        /// What it says of itself.
+        detail: String,
+    },
+    /// The keyring did not answer in time.
+    #[error("{place}: the keyring did not answer within {} s", waited.as_secs_f32())]
+    Timeout {
+        /// Which cache.
+        place: String,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The file is not ours to trust: a link, or somebody else's.
+    #[error("not using {path}: {detail}", path = path.display())]
+    Unsafe {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+impl CacheError {
+    /// What to do next, as one line for a person.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        const THREE_WAYS: &str = "start a Secret Service (gnome-keyring, KWallet or KeePassXC) in a D-Bus session, \
+             run inside one (dbus-run-session), or accept plaintext: --store plaintext";
+        match self {
+            Self::Conflict { .. } => {
+                "use a cache of your own: --cache NAME, or remove the other item with your keyring's manager".to_owned()
+            }
+            Self::Damaged { .. } => {
+                "move it aside and sign in again: tokenkeep clear --all, then tokenkeep login".to_owned()
+            }
+            Self::EncryptionUnavailable { layer, .. } => match layer {
+                EncryptionLayer::Bus => format!("there is no D-Bus session; {THREE_WAYS}"),
+                EncryptionLayer::Collection => format!(
+                    "create a default keyring with your keyring's manager; or {THREE_WAYS}"
+                ),
+                EncryptionLayer::Platform => "accept plaintext: --store plaintext".to_owned(),
+                EncryptionLayer::Service => format!("nothing offers a Secret Service; {THREE_WAYS}"),
+            },
+            Self::Io { path, .. } => format!("check that you may read and write {}", path.display()),
+            Self::KeyUnavailable { .. } => {
+                "it was encrypted by another user or machine; move it aside and sign in again: tokenkeep clear --all".to_owned()
+            }
+            Self::LockTimeout { path, .. } => format!(
+                "wait for that program, or end it; if it is gone, remove {}",
+                path.display()
+            ),
+            Self::Locked { .. } => {
+                "unlock your keyring (sign in to the desktop, or open your keyring's manager) and try again".to_owned()
+            }
+            Self::NewerFormat { .. } => "use the newer tokenkeep".to_owned(),
+            Self::Timeout { .. } => {
+                "see whether your keyring is waiting for you on another screen; or accept plaintext: --store plaintext".to_owned()
+            }
+            Self::Unsafe { path, .. } => format!(
+                "make {} a file of your own, not a link: mode 0600 in a folder of mode 0700",
+                path.display()
+            ),
+        }
+    }
+
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source: Arc::new(source) }
+    }
+}

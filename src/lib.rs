@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+
+pub mod cloud;
+pub mod error;
+mod options;
+mod record;
+pub mod time;
+mod token;
+
+
+pub use crate::cloud::{Authority, TenantId};
+pub use crate::error::{Error, Result};
+pub use crate::options::{CacheName, Storage, TokenCachePersistenceOptions};
+pub use crate::record::AuthenticationRecord;
+pub use crate::token::{AccessToken, Claims, Scopes, TokenAccount, TokenDetails, TokenRequest, TokenSource};
