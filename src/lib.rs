@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod cloud;
+pub mod document;
 pub mod error;
 mod options;
 mod record;

@@ -1,0 +1,138 @@
+//! What may happen to a document, said in a way that can be applied to whatever version of it
+//! turns out to be there.
+
+use std::fmt;
+
+use secrecy::SecretString;
+
+use crate::time::UnixTime;
+
+/// Changes to apply together, in order, under one hold of the lock.
+#[derive(Clone, Debug, Default)]
+pub struct ChangeSet(pub(super) Vec<Change>);
+
+impl ChangeSet {
+    /// One change.
+    #[must_use]
+    pub fn of(change: Change) -> Self {
+        Self(vec![change])
+    }
+}
+
+impl FromIterator<Change> for ChangeSet {
+    fn from_iter<I: IntoIterator<Item = Change>>(changes: I) -> Self {
+        Self(changes.into_iter().collect())
+    }
+}
+
+/// One change to a document.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Change {
+    /// Tokens that the provider issued, merged by the polite writer's rules (spec S-C 1.8).
+    Save(Box<IssuedTokens>),
+    /// Everything of one account goes, under every alias of the environment's cloud.
+    RemoveAccount {
+        /// Whose entries.
+        home_account_id: String,
+        /// Any host of the cloud.
+        environment: String,
+        /// Only this client's entries, if given; the account itself then stays while other
+        /// clients have tokens.
+        client_id: Option<String>,
+    },
+    /// All accounts and tokens go; sections and members that we do not know stay.
+    RemoveEverything,
+    /// A refresh token goes if, and only if, the entry still holds this very secret.
+    RemoveRefreshToken {
+        /// Whose entry.
+        home_account_id: String,
+        /// Which client's entry.
+        client_id: String,
+        /// The secret that the provider called dead.
+        secret: SecretString,
+    },
+    /// What [`super::TokenCacheDocument::stale_entries`] lists goes.
+    RemoveStale {
+        /// The moment at which a token counts as expired.
+        now: UnixTime,
+    },
+}
+
+/// Whether tokens came from a person signing in or from a refresh token.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A refresh: an account that disappeared meanwhile was signed out and is not recreated.
+    Refresh,
+    /// A sign-in by this grant, such as `authorization_code`: the account is created if need be.
+    SignIn {
+        /// What Python's MSAL writes as `account_source`.
+        grant_type: &'static str,
+    },
+}
+
+/// Who signed in, as the ID token says. `Debug` does not show the client info.
+#[derive(Clone)]
+pub struct IssuedAccount {
+    /// `oid`, else `sub`.
+    pub local_account_id: String,
+    /// `preferred_username`, else `upn`; `None` if the token does not say.
+    pub username: Option<String>,
+    /// The display name.
+    pub name: Option<String>,
+    /// `MSSTS` or `ADFS`.
+    pub authority_type: &'static str,
+    /// Base64url of the provider's client info, as received.
+    pub client_info: Option<String>,
+}
+
+impl fmt::Debug for IssuedAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { local_account_id, username, name, authority_type, client_info: _ } = self;
+        f.debug_struct("IssuedAccount")
+            .field("local_account_id", local_account_id)
+            .field("username", username)
+            .field("name", name)
+            .field("authority_type", authority_type)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one token reply brought, ready to be written.
+#[derive(Clone, Debug)]
+pub struct IssuedTokens {
+    /// `uid.utid`, the ID token's subject at an AD FS, or nothing for an app's own token.
+    pub home_account_id: String,
+    /// The authority's host, without port.
+    pub host: String,
+    /// Who asked.
+    pub client_id: String,
+    /// The tenant as it was asked for, such as `organizations`, a GUID or a domain.
+    pub requested_tenant: String,
+    /// The ID token's `tid`.
+    pub token_tenant: Option<String>,
+    /// The scopes granted.
+    pub scopes: Vec<String>,
+    /// The access token.
+    pub access_token: SecretString,
+    /// Usually `Bearer`.
+    pub token_type: String,
+    /// When it was asked for.
+    pub issued_at: UnixTime,
+    /// Until when it is good.
+    pub expires_on: UnixTime,
+    /// Until when a resource takes it while the provider is down.
+    pub extended_expires_on: UnixTime,
+    /// When the provider would like it renewed.
+    pub refresh_on: Option<UnixTime>,
+    /// The refresh token, if one was issued.
+    pub refresh_token: Option<SecretString>,
+    /// The family of clients that may redeem it: Entra's `foci`.
+    pub family_id: Option<String>,
+    /// The ID token, as received.
+    pub id_token: Option<SecretString>,
+    /// Who signed in; `None` without an ID token.
+    pub account: Option<IssuedAccount>,
+    /// How the tokens came about.
+    pub origin: Origin,
+}
