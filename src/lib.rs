@@ -5,6 +5,7 @@ pub mod document;
 pub mod error;
 mod options;
 mod record;
+pub mod store;
 pub mod time;
 mod token;
 
