@@ -2,6 +2,7 @@
 
 pub mod cloud;
 pub mod document;
+mod entra;
 pub mod error;
 mod options;
 mod record;
