@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+mod acquire;
 pub mod cloud;
+pub mod credential;
 pub mod document;
 mod entra;
 pub mod error;

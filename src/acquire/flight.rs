@@ -1,0 +1,117 @@
+//! One request to the provider at a time for one token, however many callers wait for it.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+
+type Flight<T> = Shared<BoxFuture<'static, T>>;
+
+/// Calls that are under way, by what they will bring.
+#[derive(Debug)]
+pub(super) struct Flights<K, T: Clone>(Arc<Mutex<HashMap<K, Flight<T>>>>);
+
+impl<K, T: Clone> Default for Flights<K, T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K, T> Flights<K, T>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    T: Clone + Send + Sync + 'static,
+{
+    /// Joins the flight for `key`, or starts it. A flight is a task of its own: a caller that goes
+    /// away does not cancel it for the others, nor lose a token that the provider rotated already.
+    pub(super) async fn join(&self, key: K, start: impl FnOnce() -> BoxFuture<'static, T>) -> T {
+        let flight = {
+            let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match flights.get(&key) {
+                Some(flight) => flight.clone(),
+                None => {
+                    let flight = self.launch(key.clone(), start());
+                    flights.insert(key, flight.clone());
+                    flight
+                }
+            }
+        };
+        flight.await
+    }
+
+    fn launch(&self, key: K, work: BoxFuture<'static, T>) -> Flight<T> {
+        let flights = Landing { flights: Arc::clone(&self.0), key };
+        let task = tokio::spawn(async move {
+            let _landing = flights;
+            work.await
+        });
+        async move {
+            match task.await {
+                Ok(value) => value,
+                Err(failed) => match failed.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // Only a runtime that shuts down cancels the task, and then nobody waits.
+                    Err(_) => std::future::pending().await,
+                },
+            }
+        }
+        .boxed()
+        .shared()
+    }
+}
+
+/// Takes the flight off the board when its task ends, even by a panic.
+struct Landing<K: Eq + Hash, T: Clone> {
+    flights: Arc<Mutex<HashMap<K, Flight<T>>>>,
+    key: K,
+}
+
+impl<K: Eq + Hash, T: Clone> Drop for Landing<K, T> {
+    fn drop(&mut self) {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn callers_at_the_same_time_share_one_flight_and_a_dropped_one_does_not_end_it() {
+        let flights = Flights::<&str, usize>::default();
+        let (started, release) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let call = || {
+            let (started, release) = (Arc::clone(&started), Arc::clone(&release));
+            flights.join("token", move || {
+                async move {
+                    let nth = started.fetch_add(1, Ordering::SeqCst) + 1;
+                    release.notified().await;
+                    nth
+                }
+                .boxed()
+            })
+        };
+
+        let mut dropped = Box::pin(call());
+        assert!(futures_util::poll!(&mut dropped).is_pending());
+        tokio::task::yield_now().await;
+        drop(dropped);
+
+        let release_all = async {
+            tokio::task::yield_now().await;
+            release.notify_one();
+        };
+        let (one, other, ()) = tokio::join!(call(), call(), release_all);
+        assert_eq!((one, other), (1, 1));
+        assert!(flights.0.lock().unwrap().is_empty());
+
+        release.notify_one();
+        assert_eq!(call().await, 2, "the next call is a flight of its own");
+    }
+}

@@ -1,0 +1,374 @@
+//! The silent engine: find → refresh → classify → record the change. No prompts, no UI.
+//!
+//! The only place where the provider and the store meet. A token's way: the document in memory if
+//! a `stat` says that it is current; else the store's; else each refresh token in turn, with no
+//! lock held; and what came of it becomes a [`ChangeSet`] for the store.
+
+mod absorb;
+mod caches;
+mod flight;
+mod grants;
+mod refused;
+mod throttle;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::cloud::TenantId;
+use crate::document::{
+    AccessTokenQuery, AccessTokenView, Change, ChangeSet, Origin, RefreshTokenQuery, TokenCacheDocument,
+};
+use crate::entra::{self, RefreshGrant, Refusal, Verdict};
+use crate::error::Result;
+use crate::store::StoreDescription;
+use crate::time::Clock;
+use crate::token::{AccessToken, TokenAccount, TokenDetails, TokenRequest, TokenSource};
+
+use self::caches::Cache;
+use self::flight::Flights;
+use self::grants::{GrantKey, GrantMemory};
+use self::refused::Refused;
+use self::throttle::Throttle;
+
+pub(crate) use self::absorb::Absorbed;
+pub(crate) use self::caches::Caches;
+pub(crate) use self::refused::sign_in_error;
+
+/// How long a caller whose token is still valid waits for its early renewal.
+const EARLY_RENEWAL_WAIT: Duration = Duration::from_secs(5);
+
+/// Who a token is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct AccountChoice {
+    pub(crate) home_account_id: String,
+    pub(crate) username: String,
+    /// Whether a token that another client of the family holds will do (spec S-B 3.2).
+    pub(crate) any_family_client: bool,
+}
+
+/// What one flight is for: who, where, and what.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Wanted {
+    account: AccountChoice,
+    tenant: TenantId,
+    request: TokenRequest,
+    /// Whether the caller has a valid token, so that there is one attempt and no waiting.
+    early: bool,
+}
+
+/// Gets tokens without asking anybody.
+#[derive(Clone, Debug)]
+pub(crate) struct Acquirer(Arc<Engine>);
+
+#[derive(Debug)]
+struct Engine {
+    client: entra::Client,
+    caches: Caches,
+    clock: Arc<dyn Clock>,
+    flights: Flights<Wanted, Result<AccessToken>>,
+    grants: GrantMemory,
+    throttle: Throttle,
+}
+
+/// A cached token, and whether the provider would like it renewed by now.
+struct Hit {
+    token: AccessToken,
+    renewal_is_due: bool,
+}
+
+/// A refresh token to try.
+struct Candidate {
+    key: GrantKey,
+    secret: SecretString,
+    client_id: String,
+}
+
+impl Acquirer {
+    pub(crate) fn new(client: entra::Client, caches: Caches, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Engine {
+            client,
+            caches,
+            clock,
+            flights: Flights::default(),
+            grants: GrantMemory::default(),
+            throttle: Throttle::default(),
+        }))
+    }
+
+    pub(crate) fn client(&self) -> &entra::Client {
+        &self.0.client
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        self.0.clock.as_ref()
+    }
+
+    /// The cache's document. Asked for early, it makes an unusable store fail before a person is
+    /// bothered.
+    pub(crate) async fn document(&self, cae: bool) -> Result<Arc<TokenCacheDocument>> {
+        self.0.caches.cache(cae).await?.document().await
+    }
+
+    pub(crate) async fn describe(&self, cae: bool) -> Result<StoreDescription> {
+        Ok(self.0.caches.cache(cae).await?.describe())
+    }
+
+    /// A token for the account: cached, or by one of its refresh tokens.
+    pub(crate) async fn silent(
+        &self,
+        account: &AccountChoice,
+        tenant: &TenantId,
+        request: &TokenRequest,
+    ) -> Result<AccessToken> {
+        let engine = &self.0;
+        let unchanged = engine.caches.opened(request.enable_cae).and_then(|c| c.unchanged());
+        let document = match unchanged {
+            Some(document) => document,
+            None => self.document(request.enable_cae).await?,
+        };
+        match engine.find(&document, account, tenant, request) {
+            Some(hit) if !hit.renewal_is_due => Ok(hit.token),
+            Some(hit) => Ok(engine.renew_early(hit.token, account, tenant, request).await),
+            None => engine.fly(Wanted::new(account, tenant, request)).await,
+        }
+    }
+
+    /// Writes what a person's sign-in brought.
+    pub(crate) async fn absorb(
+        &self,
+        reply: entra::TokenReply,
+        tenant: &TenantId,
+        request: &TokenRequest,
+        grant_type: &'static str,
+    ) -> Result<Absorbed> {
+        let cache = self.0.caches.cache(request.enable_cae).await?;
+        let origin = Origin::SignIn { grant_type };
+        absorb::absorb(&self.0.client, &cache, reply, tenant, origin, None).await
+    }
+}
+
+impl Wanted {
+    fn new(account: &AccountChoice, tenant: &TenantId, request: &TokenRequest) -> Self {
+        Self { account: account.clone(), tenant: tenant.clone(), request: request.clone(), early: false }
+    }
+
+    /// Asks the provider although the cache has a valid token.
+    fn early(account: &AccountChoice, tenant: &TenantId, request: &TokenRequest) -> Self {
+        let request = request.clone().force_refresh(true);
+        Self { early: true, ..Self::new(account, tenant, &request) }
+    }
+}
+
+impl Engine {
+    fn find(
+        &self,
+        document: &TokenCacheDocument,
+        account: &AccountChoice,
+        tenant: &TenantId,
+        request: &TokenRequest,
+    ) -> Option<Hit> {
+        // With a claims challenge no cached access token will do (spec S-B 2.2).
+        if request.claims.is_some() || request.force_refresh {
+            return None;
+        }
+        let now = self.clock.now();
+        let query = AccessTokenQuery {
+            home_account_id: &account.home_account_id,
+            environment: self.client.environment(),
+            client_id: self.client.client_id(),
+            any_family_client: account.any_family_client,
+            realm: tenant.as_str(),
+            scopes: &request.scopes,
+            min_validity: request.min_validity,
+        };
+        let view = document.access_token(&query, now)?;
+        Some(Hit {
+            renewal_is_due: view.refresh_on().is_some_and(|moment| moment <= now),
+            token: cached_token(&view, account),
+        })
+    }
+
+    /// Renews a token that is still good. Whatever goes wrong, the caller has a valid token
+    /// (spec S-B 2.2), and the provider is left alone for a while.
+    async fn renew_early(
+        self: &Arc<Self>,
+        valid: AccessToken,
+        account: &AccountChoice,
+        tenant: &TenantId,
+        request: &TokenRequest,
+    ) -> AccessToken {
+        let wanted = Wanted::early(account, tenant, request);
+        if !self.throttle.may_renew(&wanted, self.clock.now()) {
+            return valid;
+        }
+        match tokio::time::timeout(EARLY_RENEWAL_WAIT, self.fly(wanted)).await {
+            Ok(Ok(renewed)) => renewed,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a token was not renewed early; the cached one is still valid");
+                valid
+            }
+            Err(_) => {
+                tracing::warn!("an early renewal takes long; the cached token is still valid");
+                valid
+            }
+        }
+    }
+
+    async fn fly(self: &Arc<Self>, wanted: Wanted) -> Result<AccessToken> {
+        let engine = Arc::clone(self);
+        let flown = wanted.clone();
+        self.flights.join(wanted, || async move { engine.redeem(&flown).await }.boxed()).await
+    }
+
+    /// Tries the account's refresh tokens in turn until one brings an access token.
+    async fn redeem(&self, wanted: &Wanted) -> Result<AccessToken> {
+        let Wanted { account, tenant, request, early } = wanted;
+        let cache = self.caches.cache(request.enable_cae).await?;
+        let mut document = cache.document().await?;
+        if let Some(error) = self.throttle.answer(wanted, &document, self.clock.now()) {
+            return Err(error);
+        }
+        let mut refused = Refused::default();
+        let mut tried = HashSet::new();
+        loop {
+            // Another process may have renewed the token meanwhile.
+            if let Some(hit) = self.find(&document, account, tenant, request) {
+                return Ok(hit.token);
+            }
+            let Some(candidate) = self.next_candidate(&document, wanted, &tried) else {
+                let error = refused.into_error(wanted, &cache.describe());
+                self.throttle.remember(wanted, document, &error, self.clock.now());
+                return Err(error);
+            };
+            tried.insert(candidate.key);
+            if let Some(known) = self.grants.known_refusal(candidate.key, &request.scopes) {
+                refused.by_provider(&Verdict::DeadForResource, known);
+                continue;
+            }
+            let grant = RefreshGrant {
+                tenant,
+                refresh_token: candidate.secret.expose_secret(),
+                home_account_id: &account.home_account_id,
+                scopes: &request.scopes,
+                claims: request.claims.as_ref(),
+                enable_cae: request.enable_cae,
+                asked_at: self.clock.now(),
+            };
+            let answer = if *early {
+                self.client.refresh_once(&grant).await
+            } else {
+                self.client.refresh(&grant).await
+            };
+            document = match answer {
+                Ok(reply) => return self.renewed(&cache, reply, wanted).await,
+                Err(refusal) => self.refused(&cache, &candidate, refusal, wanted, &mut refused).await?,
+            };
+        }
+    }
+
+    fn next_candidate(
+        &self,
+        document: &TokenCacheDocument,
+        wanted: &Wanted,
+        tried: &HashSet<GrantKey>,
+    ) -> Option<Candidate> {
+        let query = RefreshTokenQuery {
+            home_account_id: &wanted.account.home_account_id,
+            environment: self.client.environment(),
+            client_id: self.client.client_id(),
+        };
+        let candidates = document.refresh_tokens(&query).into_iter().map(|view| Candidate {
+            key: self.grants.key_of(view.secret()),
+            secret: view.secret().into(),
+            client_id: view.client_id().to_owned(),
+        });
+        candidates.into_iter().find(|candidate| !tried.contains(&candidate.key))
+    }
+
+    async fn renewed(
+        &self,
+        cache: &Arc<Cache>,
+        reply: entra::TokenReply,
+        wanted: &Wanted,
+    ) -> Result<AccessToken> {
+        let account = Some(&wanted.account);
+        let absorbed =
+            absorb::absorb(&self.client, cache, reply, &wanted.tenant, Origin::Refresh, account).await?;
+        if let Err(error) = &absorbed.saved {
+            tracing::warn!(%error, "a renewed token could not be saved; it is used all the same");
+        }
+        Ok(absorbed.token)
+    }
+
+    /// Decides what a refusal means for the refresh token and whether to go on with the next
+    /// (spec S-B 7.1); returns the document in which to look for that.
+    async fn refused(
+        &self,
+        cache: &Arc<Cache>,
+        candidate: &Candidate,
+        refusal: Refusal,
+        wanted: &Wanted,
+        refused: &mut Refused,
+    ) -> Result<Arc<TokenCacheDocument>> {
+        let now = self.clock.now();
+        let verdict = entra::classify(&refusal);
+        tracing::info!(?verdict, %refusal, client_id = candidate.client_id, "a refresh token was refused");
+        let Refusal::Answered { error: answer, .. } = &refusal else {
+            return Err(refused::error_of(refusal));
+        };
+        let dead = match verdict {
+            Verdict::Configuration | Verdict::Transient { .. } => {
+                let document = cache.document().await?;
+                let error = refused::error_of(refusal);
+                self.throttle.remember(wanted, document, &error, now);
+                return Err(error);
+            }
+            Verdict::Dead => true,
+            Verdict::DeadForResource => self.grants.failed_for(candidate.key, &wanted.request.scopes, answer),
+            Verdict::Unclear => self.grants.failed_unclearly(candidate.key, now),
+            Verdict::ClientMismatch | Verdict::Interaction => false,
+        };
+        refused.by_provider(&verdict, answer.clone());
+        if !dead {
+            return cache.document().await;
+        }
+        let removal = ChangeSet::of(Change::RemoveRefreshToken {
+            home_account_id: wanted.account.home_account_id.clone(),
+            client_id: candidate.client_id.clone(),
+            secret: candidate.secret.clone(),
+        });
+        match cache.apply(removal).await {
+            Ok(applied) => {
+                if applied.changed {
+                    refused.removed(wanted, &candidate.client_id, &cache.describe(), answer);
+                }
+                Ok(applied.document)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a dead refresh token could not be removed");
+                cache.document().await
+            }
+        }
+    }
+}
+
+fn cached_token(view: &AccessTokenView<'_>, account: &AccountChoice) -> AccessToken {
+    let details = TokenDetails::new(
+        view.token_type().to_owned(),
+        view.scopes().map(str::to_owned).collect(),
+        view.realm().to_owned(),
+        view.client_id().to_owned(),
+        Some(TokenAccount::new(account.username.clone(), account.home_account_id.clone())),
+    );
+    AccessToken::new(
+        view.secret().into(),
+        view.expires_on(),
+        view.refresh_on(),
+        TokenSource::Cache,
+        Arc::new(details),
+    )
+}
