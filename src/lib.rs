@@ -12,6 +12,9 @@ pub mod store;
 pub mod time;
 mod token;
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 
 pub use crate::cloud::{Authority, TenantId};
 pub use crate::error::{Error, Result};

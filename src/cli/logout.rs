@@ -1,0 +1,92 @@
+//! `tokenkeep logout`: an account and all its tokens leave both caches.
+
+use serde_json::{Value, json};
+
+use super::account;
+use super::arguments::Logout;
+use super::caches::{self, ListedAccount, OpenCache, Removal};
+use super::failure::Failure;
+use super::output::{Output, printable};
+use super::settings::Settings;
+use super::state::DefaultAccounts;
+use crate::cloud;
+use crate::document::{CachedAccount, Change, ChangeSet};
+
+pub(super) fn run(arguments: &Logout, settings: &Settings, output: Output) -> Result<(), Failure> {
+    let caches = OpenCache::both(settings)?;
+    let accounts = if arguments.all {
+        caches::accounts(&caches).into_iter().map(|listed| listed.account).collect()
+    } else {
+        vec![choose(arguments.account.as_deref(), &caches, settings)?]
+    };
+    let changes = removal_of(&accounts, arguments.client.as_deref());
+    let mut removed = Vec::new();
+    for cache in &caches {
+        removed.extend(cache.carry_out(&changes, cache.plan(&changes))?);
+    }
+    forget_default_accounts(settings, &accounts)?;
+    if output.is_json() {
+        let removed: Vec<Value> = removed.iter().map(Removal::to_json).collect();
+        return output.json(&json!({ "version": 1, "removed": removed }));
+    }
+    let names: Vec<String> =
+        accounts.iter().map(|account| printable(account::display_name(account)).into_owned()).collect();
+    match (&*names, &*removed) {
+        ([], _) => output.remark("Nobody was signed in"),
+        (names, []) => output.remark(&format!("Nothing of {} was there to remove", names.join(", "))),
+        (names, removed) => {
+            output.remark(&format!("Signed out: {}", names.join(", ")))?;
+            output.remark(&format!("Removed {}", caches::in_words(removed).join(", and ")))
+        }
+    }
+}
+
+/// The account that is meant, out of both caches.
+pub(super) fn choose(
+    hint: Option<&str>,
+    caches: &[OpenCache],
+    settings: &Settings,
+) -> Result<CachedAccount, Failure> {
+    let host = settings.authority.host();
+    let listed = caches::accounts(caches).into_iter().map(|listed| listed.account).collect();
+    let accounts = account::of_cloud(listed, host);
+    let defaults = DefaultAccounts::of_user()?;
+    let name = settings.cache.name.as_str();
+    let chosen = account::choose(&accounts, hint, defaults.of(host), settings.client_id(), name)?;
+    Ok(chosen.clone())
+}
+
+/// Everything of these accounts goes, or only what one client has of them.
+pub(super) fn removal_of(accounts: &[CachedAccount], client_id: Option<&str>) -> ChangeSet {
+    let change = |account: &CachedAccount| Change::RemoveAccount {
+        home_account_id: account.home_account_id.clone(),
+        environment: account.environment.clone(),
+        client_id: client_id.map(ToOwned::to_owned),
+    };
+    accounts.iter().map(change).collect()
+}
+
+/// Nobody is the default account who is not in a cache any more.
+pub(super) fn forget_default_accounts(
+    settings: &Settings,
+    signed_out: &[CachedAccount],
+) -> Result<(), Failure> {
+    let mut defaults = DefaultAccounts::of_user()?;
+    let is_default =
+        |account: &&CachedAccount| defaults.of(&account.environment) == Some(&account.home_account_id);
+    let affected: Vec<&CachedAccount> = signed_out.iter().filter(is_default).collect();
+    if affected.is_empty() {
+        return Ok(());
+    }
+    let left = caches::accounts(&OpenCache::both(settings)?);
+    for account in affected {
+        let is_left = |listed: &ListedAccount| {
+            listed.account.home_account_id == account.home_account_id
+                && cloud::same_cloud(&listed.account.environment, &account.environment)
+        };
+        if !left.iter().any(is_left) {
+            defaults.set(&account.environment, None)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,239 @@
+//! `tokenkeep record`: authentication records in and out.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::account;
+use super::arguments::{Record, RecordCommand};
+use super::caches::{self, OpenCache};
+use super::failure::Failure;
+use super::output::{FAINT, Output, printable};
+use super::private_file;
+use super::settings::Settings;
+use super::state::DefaultAccounts;
+use crate::cloud::TenantId;
+use crate::document::CachedAccount;
+use crate::error::InvalidArgument;
+use crate::record::AuthenticationRecord;
+
+/// A record is at most this long (spec S-B 1.3); the reader of records tells of longer ones.
+const MAX_LENGTH: u64 = 10 * 1024;
+
+pub(super) fn run(arguments: &Record, settings: &Settings, output: Output) -> Result<(), Failure> {
+    match &arguments.command {
+        RecordCommand::Export { file, account } => export(file, account.as_deref(), settings, output),
+        RecordCommand::Show { file } => {
+            let record = read(file, settings.no_input)?;
+            if output.is_json() { output.json(&to_json(&record)) } else { output.text(&in_words(&record)) }
+        }
+    }
+}
+
+fn export(file: &Path, hint: Option<&str>, settings: &Settings, output: Output) -> Result<(), Failure> {
+    let caches = OpenCache::both(settings)?;
+    let listed = caches::accounts(&caches).into_iter().map(|listed| listed.account).collect();
+    let accounts = account::of_cloud(listed, settings.authority.host());
+    let defaults = DefaultAccounts::of_user()?;
+    let account = account::choose(
+        &accounts,
+        hint,
+        defaults.of(settings.authority.host()),
+        settings.client_id(),
+        &caches[0].name,
+    )?;
+    let record = of_account(account, settings);
+    write(file, &record, output)?;
+    if is_standard(file) {
+        return Ok(());
+    }
+    if output.is_json() {
+        return output.json(&json!({ "record_out": file, "record": to_json(&record) }));
+    }
+    output.remark(&format!(
+        "Wrote the record of {} to {}",
+        printable(account::display_name(account)),
+        file.display()
+    ))
+}
+
+/// The record by which the account of a cache is found again.
+pub(super) fn of_account(account: &CachedAccount, settings: &Settings) -> AuthenticationRecord {
+    let home = account.home_tenant.as_deref().and_then(|tenant| TenantId::parse(tenant).ok());
+    let tenant = settings.tenant.clone().or(home).unwrap_or_else(TenantId::organizations);
+    AuthenticationRecord::new(
+        settings.authority.for_network(),
+        client_of(account, settings).to_owned(),
+        account.home_account_id.clone(),
+        tenant,
+        account.username.clone(),
+    )
+}
+
+/// The client whose tokens are asked for; the account's only one if nothing else was asked for and
+/// the default client could not use what it has.
+fn client_of<'a>(account: &'a CachedAccount, settings: &'a Settings) -> &'a str {
+    match (&settings.client_id, &*account.clients) {
+        (None, [only]) if only.family_id.is_none() => &only.client_id,
+        _ => settings.client_id(),
+    }
+}
+
+/// The record, at the authority of this call if that is another name of the same cloud.
+///
+/// # Errors
+/// When another cloud was asked for by option.
+pub(super) fn at_authority(
+    record: AuthenticationRecord,
+    settings: &Settings,
+) -> Result<AuthenticationRecord, Failure> {
+    let its_own = record.authority();
+    match settings.authority.known_as(its_own.host()) {
+        // A port is no part of a cache, and not every language keeps it in a record.
+        Some(authority) => Ok(AuthenticationRecord::new(
+            authority,
+            record.client_id().to_owned(),
+            record.home_account_id().to_owned(),
+            record.tenant_id().clone(),
+            record.username().to_owned(),
+        )),
+        None if settings.authority_is_explicit => Err(InvalidArgument::new(
+            "authority",
+            format!("{} was given, but the record is for {its_own}", settings.authority),
+            "leave --authority out, or sign in anew: tokenkeep login --record-out FILE",
+        )
+        .into()),
+        None => Ok(record),
+    }
+}
+
+/// Reads a record from a file, or from the standard input if the file is `-`.
+pub(super) fn read(file: &Path, no_input: bool) -> Result<AuthenticationRecord, Failure> {
+    let text = if !is_standard(file) {
+        private_file::read(file, MAX_LENGTH)?
+    } else if no_input {
+        return Err(Failure::usage(
+            "the record is on the standard input, which --no-input does not read",
+            "give the record's file by its name",
+        ));
+    } else {
+        private_file::read_stdin(MAX_LENGTH)?
+    };
+    Ok(AuthenticationRecord::deserialize(&text)?)
+}
+
+/// Writes a record to a file, or to the standard output if the file is `-`.
+pub(super) fn write(file: &Path, record: &AuthenticationRecord, output: Output) -> Result<(), Failure> {
+    let text = record.serialize();
+    if is_standard(file) {
+        output.raw(format!("{text}\n").as_bytes())
+    } else {
+        private_file::write(file, text.as_bytes())
+    }
+}
+
+/// Whether the file stands for the standard input or output.
+pub(super) fn is_standard(file: &Path) -> bool {
+    file.as_os_str() == "-"
+}
+
+fn to_json(record: &AuthenticationRecord) -> Value {
+    json!({
+        "username": record.username(),
+        "home_account_id": record.home_account_id(),
+        "tenant": record.tenant_id().as_str(),
+        "client_id": record.client_id(),
+        "authority": record.authority().to_string(),
+    })
+}
+
+fn in_words(record: &AuthenticationRecord) -> String {
+    let authority = record.authority().to_string();
+    let lines = [
+        ("account  ", record.username()),
+        ("id       ", record.home_account_id()),
+        ("tenant   ", record.tenant_id().as_str()),
+        ("client   ", record.client_id()),
+        ("authority", &authority),
+    ];
+    let lines = lines.map(|(name, value)| format!("{FAINT}{name}{FAINT:#}  {}", printable(value)));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::account::tests::account;
+    use super::super::arguments::GlobalOptions;
+    use super::*;
+    use crate::credential::DEVELOPER_SIGN_ON_CLIENT_ID;
+    use crate::document::CachedClient;
+    use crate::store::Places;
+
+    fn settings(given: &GlobalOptions) -> Settings {
+        let places = Places { home: "/none".into(), local_data: "/none".into() };
+        Settings::new(given, |_| None, places).unwrap()
+    }
+
+    fn record(authority: &str) -> AuthenticationRecord {
+        let text = format!(
+            r#"{{"authority":"{authority}","clientId":"c","homeAccountId":"u.t","tenantId":"t","username":"n"}}"#
+        );
+        AuthenticationRecord::deserialize(&text).unwrap()
+    }
+
+    #[test]
+    fn an_accounts_record_is_for_its_home_tenant_unless_another_is_asked_for() {
+        let account = account("user.one@contoso.example", "u.home");
+        let record = of_account(&account, &settings(&GlobalOptions::default()));
+        assert_eq!(record.tenant_id().as_str(), "home");
+        assert_eq!(record.home_account_id(), "u.home");
+        assert_eq!(record.authority().host(), "login.microsoftonline.com");
+        let given = GlobalOptions {
+            tenant: Some("guest".into()),
+            client_id: Some("client".into()),
+            authority: Some("sts.windows.net".into()),
+            ..GlobalOptions::default()
+        };
+        let record = of_account(&account, &settings(&given));
+        assert_eq!(record.tenant_id().as_str(), "guest");
+        assert_eq!(record.client_id(), "client");
+        assert_eq!(record.authority().host(), "login.microsoftonline.com");
+    }
+
+    #[test]
+    fn an_accounts_only_client_stands_in_for_the_default_one() {
+        let client = |client_id: &str, family_id: Option<&str>| CachedClient {
+            client_id: client_id.to_owned(),
+            family_id: family_id.map(ToOwned::to_owned),
+        };
+        let by_default = settings(&GlobalOptions::default());
+        let given = GlobalOptions { client_id: Some("given".into()), ..GlobalOptions::default() };
+        let mut account = account("a", "a.1");
+        account.clients = vec![client("own", None)];
+        assert_eq!(of_account(&account, &by_default).client_id(), "own");
+        assert_eq!(of_account(&account, &settings(&given)).client_id(), "given");
+        for clients in [vec![client("own", Some("1"))], vec![client("own", None), client("b", None)]] {
+            account.clients = clients;
+            assert_eq!(of_account(&account, &by_default).client_id(), DEVELOPER_SIGN_ON_CLIENT_ID);
+        }
+    }
+
+    #[test]
+    fn a_record_keeps_to_its_cloud() {
+        let at = |given: Option<&str>, own: &str| {
+            let authority = given.map(ToOwned::to_owned);
+            let given = GlobalOptions { authority, ..GlobalOptions::default() };
+            at_authority(record(own), &settings(&given)).map(|record| record.authority().to_string())
+        };
+        assert_eq!(at(None, "login.microsoftonline.us").unwrap(), "https://login.microsoftonline.us");
+        assert_eq!(at(Some("localhost:8443"), "localhost").unwrap(), "https://localhost:8443");
+        assert_eq!(at(None, "localhost:8443").unwrap(), "https://localhost:8443");
+        let error = at(Some("login.microsoftonline.us"), "login.microsoftonline.com").unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn the_standard_input_is_not_read_against_the_users_will() {
+        assert_eq!(read(Path::new("-"), true).unwrap_err().exit_code(), 2);
+    }
+}

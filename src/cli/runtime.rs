@@ -1,0 +1,40 @@
+//! The one runtime of a command, which Ctrl-C ends early.
+
+use super::failure::Failure;
+use crate::error::Error;
+
+/// Does the work on this thread. Ctrl-C drops it, which leaves the cache sound and its lock free.
+pub(super) fn wait_for<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::file("starting", "the runtime"))?;
+    runtime.block_on(async {
+        tokio::select! {
+            // A cached token is there at once, and nothing is set up for signals.
+            biased;
+            done = work => done.map_err(Failure::from),
+            () = interrupted() => Err(Failure::Cancelled),
+        }
+    })
+}
+
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // No signal can be waited for here, so the system's own way of ending us stays.
+        std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::AuthenticationFailed;
+
+    #[test]
+    fn work_ends_with_its_own_result() {
+        assert_eq!(wait_for(async { Ok(7) }).unwrap(), 7);
+        let failed = wait_for::<()>(async { Err(AuthenticationFailed::new("x").into()) });
+        assert_eq!(failed.unwrap_err().exit_code(), 1);
+    }
+}

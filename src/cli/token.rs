@@ -1,0 +1,75 @@
+//! `tokenkeep token`: an access token, without ever asking a person.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::account;
+use super::arguments::{Token, TokenFormat};
+use super::caches::OpenCache;
+use super::failure::Failure;
+use super::format::format;
+use super::interact::Terminal;
+use super::output::Output;
+use super::record;
+use super::runtime;
+use super::settings::Settings;
+use super::state::DefaultAccounts;
+use crate::credential::{DeviceCodeCredential, SharedTokenCacheCredential, TokenCredential};
+use crate::record::AuthenticationRecord;
+use crate::token::{Claims, Scopes, TokenRequest};
+
+pub(super) fn run(arguments: &Token, settings: &Settings, output: Output) -> Result<(), Failure> {
+    let claims = arguments.claims.as_deref().map(Claims::from_challenge).transpose()?;
+    if !arguments.scopes.is_empty() {
+        Scopes::new(&arguments.scopes)?;
+    }
+    let given = match &arguments.record {
+        Some(file) => {
+            let record = record::read(file, settings.no_input)?;
+            Some(record::at_authority(record, settings)?)
+        }
+        None => None,
+    };
+    let authority = given.as_ref().map_or(&settings.authority, AuthenticationRecord::authority);
+    let request = TokenRequest::new(Settings::scopes(&arguments.scopes, authority)?)
+        .claims(claims)
+        .enable_cae(arguments.enable_cae)
+        .min_validity(Duration::from_secs(arguments.min_validity.into()))
+        .force_refresh(arguments.force_refresh);
+
+    let cache = OpenCache::open(settings, arguments.enable_cae)?;
+    let options = settings.credential(Arc::clone(&cache.store)).disable_automatic_authentication(true);
+    let credential: Box<dyn TokenCredential> = match given {
+        Some(record) => {
+            let options = options.authentication_record(record);
+            Box::new(DeviceCodeCredential::new(options, Arc::new(Terminal::new(output)))?)
+        }
+        None => {
+            let record = of_account(arguments.account.as_deref(), &cache, settings)?;
+            Box::new(SharedTokenCacheCredential::new(options.authentication_record(record))?)
+        }
+    };
+    let token = runtime::wait_for(credential.get_token(&request))?;
+    let form =
+        arguments.format.unwrap_or(if output.is_json() { TokenFormat::Json } else { TokenFormat::Raw });
+    output.raw(&format(&token, form, TimeZone::system)?)
+}
+
+fn of_account(
+    hint: Option<&str>,
+    cache: &OpenCache,
+    settings: &Settings,
+) -> Result<AuthenticationRecord, Failure> {
+    let host = settings.authority.host();
+    let accounts = account::of_cloud(cache.document.accounts(), host);
+    // Not read where it could not matter: this is the way of a token that is already there.
+    let defaults = match (hint, accounts.len()) {
+        (None, 2..) => Some(DefaultAccounts::of_user()?),
+        _ => None,
+    };
+    let default = defaults.as_ref().and_then(|defaults| defaults.of(host));
+    let account = account::choose(&accounts, hint, default, settings.client_id(), &cache.name)?;
+    Ok(record::of_account(account, settings))
+}

@@ -1,0 +1,156 @@
+//! What tests stand on: a home of one's own, an emulated provider, the real programs.
+
+mod clients;
+mod private_network;
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use emulator::{Config, Emulator};
+use tempfile::TempDir;
+use tokenkeep::credential::{CredentialOptions, DeviceCodePrompt, Interaction};
+use tokenkeep::store::Places;
+use tokenkeep::{Authority, CacheName, Scopes, Storage, TokenCachePersistenceOptions, TokenRequest};
+
+pub(crate) use self::clients::{Held, keyring_ctl, node, python, python_with_portalocker, repository};
+pub(crate) use self::private_network::PrivateNetwork;
+pub(crate) use self::run::{Run, run};
+
+pub(crate) const SCOPE: &str = "https://management.azure.com/.default";
+pub(crate) const GRAPH: &str = "https://graph.microsoft.com/User.Read";
+
+/// A person's home folder, a provider of its own, and the way to run `tokenkeep` in them.
+pub(crate) struct World {
+    pub(crate) emulator: Emulator,
+    pub(crate) cache: String,
+    home: TempDir,
+    store: &'static str,
+}
+
+impl World {
+    /// A world whose caches are plaintext files.
+    pub(crate) fn plaintext() -> Self {
+        Self::with("plaintext")
+    }
+
+    /// A world whose caches are items of the keyring; each has a cache name of its own.
+    pub(crate) fn keyring() -> Self {
+        assert_eq!(
+            std::env::var("TOKENKEEP_TEST_KEYRING").as_deref(),
+            Ok("unlocked"),
+            "this test needs a keyring: run scripts/test"
+        );
+        Self::with("platform")
+    }
+
+    fn with(store: &'static str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let emulator = Emulator::bind(Config::default()).unwrap();
+        emulator.set(|settings| settings.device_code_interval = 1);
+        Self {
+            emulator,
+            cache: format!("test-{}-{number}", std::process::id()),
+            home: tempfile::tempdir().unwrap(),
+            store,
+        }
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The plaintext cache's file, or the signal file beside the keyring's item.
+    pub(crate) fn cache_file(&self) -> PathBuf {
+        self.home().join(".IdentityService").join(format!("{}.nocae", self.cache))
+    }
+
+    /// The content of the plaintext cache.
+    pub(crate) fn document(&self) -> serde_json::Value {
+        let bytes = std::fs::read(self.cache_file()).unwrap_or_else(|_| b"{}".to_vec());
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    /// `tokenkeep ARGS`, with nothing of this machine's user in its environment.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = tokenkeep_in(self.home());
+        command
+            .args(args)
+            .arg("--disable-instance-discovery")
+            .env("AZURE_AUTHORITY_HOST", self.emulator.authority())
+            .env("SSL_CERT_FILE", self.emulator.ca_path())
+            .env("TOKENKEEP_CACHE", &self.cache)
+            .env("TOKENKEEP_STORE", self.store);
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Run {
+        run(&mut self.command(args))
+    }
+
+    /// Signs in by device code as the user, who approves at once.
+    pub(crate) fn login(&self, user: &str, args: &[&str]) -> Run {
+        self.emulator.approve(user);
+        let login = ["login", "--device-code", "--scope", SCOPE];
+        self.run(&[&login[..], args].concat()).ok()
+    }
+
+    /// The options of a credential in this world.
+    pub(crate) fn options(&self) -> CredentialOptions {
+        CredentialOptions::default()
+            .authority(Authority::parse(&self.emulator.authority()).unwrap())
+            .disable_instance_discovery(true)
+            .root_certificates(self.emulator.ca_pem().as_bytes())
+            .cache_persistence_options_in(self.persistence(), self.places())
+    }
+
+    pub(crate) fn persistence(&self) -> TokenCachePersistenceOptions {
+        let storage = if self.store == "plaintext" { Storage::Plaintext } else { Storage::Platform };
+        TokenCachePersistenceOptions::default()
+            .name(CacheName::new(self.cache.clone()).unwrap())
+            .storage(storage)
+    }
+
+    pub(crate) fn places(&self) -> Places {
+        Places::below(self.home())
+    }
+}
+
+/// `tokenkeep` for the owner of this home folder.
+pub(crate) fn tokenkeep_in(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tokenkeep"));
+    command.env_clear().env("HOME", home).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    if let Some(bus) = std::env::var_os("DBUS_SESSION_BUS_ADDRESS") {
+        command.env("DBUS_SESSION_BUS_ADDRESS", bus);
+    }
+    command
+}
+
+/// Shows nothing: the emulator approves without being asked.
+#[derive(Debug)]
+pub(crate) struct Quiet;
+
+impl Interaction for Quiet {
+    fn show_device_code(&self, _prompt: &DeviceCodePrompt) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(crate) fn request(scope: &str) -> TokenRequest {
+    TokenRequest::new(Scopes::new([scope]).unwrap())
+}
+
+/// How often to repeat something that a full run repeats `whole` times.
+pub(crate) fn proofs(whole: usize) -> usize {
+    let share: usize = std::env::var("PROOFS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    (whole / share.max(1)).max(1)
+}
+
+/// Leaves a line with counts that `scripts/test` shows at its end.
+pub(crate) fn report(name: &str, line: &str) {
+    if let Some(folder) = std::env::var_os("PROOFS_REPORT") {
+        std::fs::write(Path::new(&folder).join(name), format!("{line}\n")).unwrap();
+    }
+}

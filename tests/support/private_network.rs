@@ -1,0 +1,144 @@
+//! A network in which this machine is Microsoft's sign-in service, so that clients run with their
+//! defaults.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::clients::repository;
+use super::run::{Run, run};
+use super::tokenkeep_in;
+
+/// An emulator on 127.0.0.1:443 in a network of its own, a home folder, and a cache name.
+pub(crate) struct PrivateNetwork {
+    emulator: Child,
+    folder: TempDir,
+    pub(crate) cache: String,
+    store: &'static str,
+}
+
+impl PrivateNetwork {
+    /// A network whose user keeps caches in the keyring.
+    pub(crate) fn with_keyring(cache: &str) -> Self {
+        Self::start(cache, "platform")
+    }
+
+    /// A network whose user keeps caches in plaintext files, and has no keyring at all.
+    pub(crate) fn with_plaintext(cache: &str) -> Self {
+        Self::start(cache, "plaintext")
+    }
+
+    fn start(cache: &str, store: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("home")).unwrap();
+        let mut emulator = Command::new(repository().join("tests/support/netns"))
+            .arg("--")
+            .arg(emulator_program())
+            .args(["--port", "443", "--dir"])
+            .arg(folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(emulator.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        assert!(ready.starts_with("ready"), "the emulator did not start: {ready}");
+        let cache = format!("{cache}-{}", std::process::id());
+        Self { emulator, folder, cache, store }
+    }
+
+    pub(crate) fn home(&self) -> std::path::PathBuf {
+        self.folder.path().join("home")
+    }
+
+    pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The file of the cache for requests without continuous access evaluation.
+    pub(crate) fn cache_file(&self) -> std::path::PathBuf {
+        self.home().join(".IdentityService").join(format!("{}.nocae", self.cache))
+    }
+
+    /// Runs a program inside.
+    pub(crate) fn inside(&self, command: &Command) -> Run {
+        let mut inside = Command::new(repository().join("tests/support/netns"));
+        inside.args(["-p", &self.emulator.id().to_string(), "--"]);
+        inside.arg(command.get_program()).args(command.get_args()).env_clear();
+        for name in ["PATH", "DBUS_SESSION_BUS_ADDRESS"] {
+            if let Some(value) = std::env::var_os(name) {
+                inside.env(name, value);
+            }
+        }
+        let ca = self.folder.path().join("ca.pem");
+        inside
+            .env("HOME", self.home())
+            .env("SSL_CERT_FILE", &ca)
+            .env("REQUESTS_CA_BUNDLE", &ca)
+            .env("NODE_EXTRA_CA_CERTS", &ca);
+        if self.store == "plaintext" {
+            // No bus, no keyring: the clients fall back to the file as well.
+            inside.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
+        }
+        for (name, value) in command.get_envs() {
+            if let Some(value) = value {
+                inside.env(name, value);
+            }
+        }
+        run(&mut inside)
+    }
+
+    pub(crate) fn tokenkeep(&self, args: &[&str]) -> Run {
+        let mut command = Command::new(tokenkeep_in(Path::new("/")).get_program());
+        command.args(args).env("TOKENKEEP_CACHE", &self.cache).env("TOKENKEEP_STORE", self.store);
+        self.inside(&command)
+    }
+
+    /// A client of `tests/clients`, which gets the name of the cache.
+    pub(crate) fn client(&self, mut command: Command, args: &[&str]) -> Run {
+        command.args(args).args(["--cache", &self.cache]);
+        if self.store == "plaintext" {
+            command.arg("--plaintext");
+        }
+        self.inside(&command)
+    }
+
+    /// Posts to the emulator's control, or gets from it if there is no body.
+    pub(crate) fn control(&self, request: &str, body: Option<Value>) -> Value {
+        let mut command = Command::new(emulator_program());
+        command.args(["ctl", "--dir"]).arg(self.folder.path()).arg(request);
+        command.args(body.map(|body| body.to_string()));
+        self.inside(&command).ok().json()
+    }
+
+    /// How many requests of a kind the provider got since the last reset; `""` counts all.
+    pub(crate) fn requests(&self, kind: &str) -> usize {
+        let request = if kind.is_empty() { "log".to_owned() } else { format!("log?kind={kind}") };
+        self.control(&request, None)["log"].as_array().unwrap().len()
+    }
+
+    pub(crate) fn forget_requests(&self) {
+        self.control("reset-log", Some(serde_json::json!({})));
+    }
+
+    /// The user approves the next device login.
+    pub(crate) fn approve(&self, user: &str) {
+        self.control("approve", Some(serde_json::json!({ "user": user })));
+    }
+}
+
+impl Drop for PrivateNetwork {
+    fn drop(&mut self) {
+        let _ = self.emulator.kill();
+        let _ = self.emulator.wait();
+    }
+}
+
+/// Built beside the tests; `cargo test --workspace` and `scripts/test` see to that.
+fn emulator_program() -> std::path::PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_tokenkeep")).with_file_name("emulator");
+    assert!(program.exists(), "build the emulator first: cargo build --workspace --bins");
+    program
+}

@@ -1,0 +1,77 @@
+//! A finished program, and what to expect of it.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// What a program left behind.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    shown: String,
+}
+
+/// Runs a program without input.
+pub(crate) fn run(command: &mut Command) -> Run {
+    let shown = format!("{:?}", command.get_args().collect::<Vec<_>>());
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    Run::of(output, shown)
+}
+
+impl Run {
+    pub(crate) fn of(output: Output, shown: impl Into<String>) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            shown: shown.into(),
+        }
+    }
+
+    /// Asserts the exit code.
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        assert_eq!(
+            self.code,
+            Some(code),
+            "{}\n--- stdout\n{}\n--- stderr\n{}",
+            self.shown,
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn ok(self) -> Self {
+        self.exits(0)
+    }
+
+    /// The last line of stdout as JSON: all of it when the program printed one document.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .or_else(|_| serde_json::from_str(self.stdout.lines().last().unwrap_or_default()))
+            .unwrap_or_else(|error| panic!("{}: {error}\n{}\n{}", self.shown, self.stdout, self.stderr))
+    }
+
+    /// Asserts that stderr says something.
+    #[track_caller]
+    pub(crate) fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "{}: no {text:?} in\n{}", self.shown, self.stderr);
+        self
+    }
+
+    /// Everything the program wrote.
+    pub(crate) fn output(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
+    /// The token that was printed.
+    #[track_caller]
+    pub(crate) fn token(&self) -> String {
+        self.stdout.trim().to_owned()
+    }
+}
