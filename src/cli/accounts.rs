@@ -59,7 +59,8 @@ fn set(hint: &str, settings: &Settings, output: Output) -> Result<(), Failure> {
     let listed = caches::accounts(&caches).into_iter().map(|listed| listed.account).collect();
     let host = settings.authority.host();
     let accounts = account::of_cloud(listed, host);
-    let account = account::choose(&accounts, Some(hint), None, settings.client_id(), &caches[0].name)?;
+    let account =
+        account::choose(&accounts, Some(hint), None, settings.client_id(), settings.cache.name.as_str())?;
     DefaultAccounts::of_user()?.set(host, Some(&account.home_account_id))?;
     if output.is_json() {
         return output.json(&json!({ "default": {

@@ -30,7 +30,7 @@ pub(super) fn run(arguments: &Clear, settings: &Settings, output: Output) -> Res
         }
     };
     let planned: Vec<Removal> = plans.iter().flat_map(|(_, planned)| planned.clone()).collect();
-    if !agreed(arguments, &planned, &[], settings, output)? {
+    if !agreed(arguments, &planned, &[], output)? {
         return Ok(());
     }
     let mut removed = Vec::new();
@@ -61,7 +61,7 @@ fn everything(arguments: &Clear, settings: &Settings, output: Output) -> Result<
             Err(error) => return Err(error.into()),
         }
     }
-    if !agreed(arguments, &entries, &damaged, settings, output)? {
+    if !agreed(arguments, &entries, &damaged, output)? {
         return Ok(());
     }
     let mut set_aside = Vec::new();
@@ -77,7 +77,6 @@ fn agreed(
     arguments: &Clear,
     planned: &[Removal],
     damaged: &[String],
-    settings: &Settings,
     output: Output,
 ) -> Result<bool, Failure> {
     if arguments.dry_run {
@@ -99,7 +98,7 @@ fn agreed(
     }
     let mut what = caches::in_words(planned);
     what.extend(damaged.iter().map(|place| format!("{place}, which is damaged and will be kept aside")));
-    let question = format!("Remove {} from {}?", what.join(", and "), settings.cache.name);
+    let question = format!("Remove {}?", what.join(", and "));
     if output.ask(&printable(&question), false)? { Ok(true) } else { Err(Failure::Cancelled) }
 }
 

@@ -40,7 +40,7 @@ fn export(file: &Path, hint: Option<&str>, settings: &Settings, output: Output) 
         hint,
         defaults.of(settings.authority.host()),
         settings.client_id(),
-        &caches[0].name,
+        settings.cache.name.as_str(),
     )?;
     let record = of_account(account, settings);
     write(file, &record, output)?;
