@@ -91,10 +91,9 @@ impl Cache {
 
     /// The document as last seen, if a `stat` says that nothing was written since.
     pub(super) fn unchanged(&self) -> Option<Arc<TokenCacheDocument>> {
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = latest.as_ref()?;
-        let same = self.store.stamp().is_ok_and(|stamp| stamp == snapshot.stamp);
-        same.then(|| Arc::clone(&snapshot.document))
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let same = self.store.stamp().is_ok_and(|stamp| stamp == latest.stamp);
+        same.then_some(latest.document)
     }
 
     pub(super) async fn document(self: &Arc<Self>) -> Result<Arc<TokenCacheDocument>> {
