@@ -1,5 +1,10 @@
 //! All promises in one binary: one file each. Real parts wherever there is one; only the identity
 //! provider is emulated.
+//!
+//! On Linux: the keyrings, clients, namespaces and tracers that the promises are held against are
+//! there. `scripts/cross` runs the store's own tests for Windows.
+
+#![cfg(target_os = "linux")]
 
 mod support;
 
