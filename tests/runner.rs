@@ -9,6 +9,7 @@
 mod support;
 
 mod architecture;
+mod browser;
 mod dead_grant;
 mod interop_node;
 mod interop_python;

@@ -7,6 +7,7 @@
 //     reach TEXT                   waits until the address holds TEXT
 //     visit URL                    goes there in the same tab, as a person does who has another page open
 //     open URL                     fetches URL in a second tab: what a stray request of the browser is
+//     scheme light|dark            what the person prefers
 //     picture PATH                 keeps a picture of the page
 //
 // With no step it opens URL and waits for the page. TLS errors are ignored: the provider's certificate is made up, and a
@@ -24,7 +25,7 @@ import { join } from "node:path";
 const require = createRequire(new URL("../../.deps/node/", import.meta.url));
 const { chromium } = require("playwright-core");
 
-const ARGUMENTS = { fill: 2, press: 1, see: 1, reach: 1, visit: 1, open: 1, picture: 1 };
+const ARGUMENTS = { fill: 2, press: 1, see: 1, reach: 1, visit: 1, open: 1, scheme: 1, picture: 1 };
 
 function usage(message) {
   console.error(`browser.mjs: ${message}; the head of this file lists the steps`);
@@ -85,6 +86,7 @@ const verbs = {
     await tab.goto(url);
     await tab.close();
   },
+  scheme: (colorScheme) => page.emulateMedia({ colorScheme }),
   picture: (path) => page.screenshot({ path, fullPage: true }),
 };
 

@@ -1,6 +1,7 @@
 //! What tests stand on: a home of one's own, an emulated provider, the real programs.
 
 mod clients;
+mod person;
 mod private_network;
 mod run;
 
@@ -15,6 +16,7 @@ use tokenkeep::store::Places;
 use tokenkeep::{Authority, CacheName, Scopes, Storage, TokenCachePersistenceOptions, TokenRequest};
 
 pub(crate) use self::clients::{Held, keyring_ctl, node, python, python_with_portalocker, repository};
+pub(crate) use self::person::{Person, browse, follow, on_a_terminal};
 pub(crate) use self::private_network::PrivateNetwork;
 pub(crate) use self::run::{Run, run};
 
