@@ -10,6 +10,7 @@ mod support;
 
 mod architecture;
 mod browser;
+mod command_line;
 mod dead_grant;
 mod interop_node;
 mod interop_python;
