@@ -10,6 +10,7 @@ mod support;
 
 mod architecture;
 mod browser;
+mod canaries;
 mod command_line;
 mod dead_grant;
 mod interop_node;

@@ -16,7 +16,7 @@ use tokenkeep::store::Places;
 use tokenkeep::{Authority, CacheName, Scopes, Storage, TokenCachePersistenceOptions, TokenRequest};
 
 pub(crate) use self::clients::{Held, keyring_ctl, node, python, python_with_portalocker, repository};
-pub(crate) use self::person::{Person, browse, follow, on_a_terminal};
+pub(crate) use self::person::{Person, browse, follow, on_a_terminal, wait_for_file};
 pub(crate) use self::private_network::PrivateNetwork;
 pub(crate) use self::run::{Run, run};
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -58,15 +59,7 @@ impl Person {
 
     /// Waits until the browser is done.
     pub(crate) fn visit(&self) -> Visit {
-        let report = self.folder.path().join("report");
-        let given_up = Instant::now() + Duration::from_secs(90);
-        let text = loop {
-            match std::fs::read_to_string(&report) {
-                Ok(text) => break text,
-                Err(error) => assert!(Instant::now() < given_up, "the browser never finished: {error}"),
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
+        let text = wait_for_file(&self.folder.path().join("report"));
         let mut lines = text.lines();
         let address = lines.next().unwrap().to_owned();
         let page = lines.next().map_or(Value::Null, |line| serde_json::from_str(line).unwrap());
@@ -80,6 +73,18 @@ impl Visit {
     pub(crate) fn text(&self) -> &str {
         assert_eq!(self.page["ok"], true, "{:#}", self.page);
         self.page["text"].as_str().unwrap()
+    }
+}
+
+/// Waits for a file that is put in its place whole, and returns its text.
+pub(crate) fn wait_for_file(path: &Path) -> String {
+    let given_up = Instant::now() + Duration::from_secs(90);
+    loop {
+        match std::fs::read_to_string(path) {
+            Ok(text) => return text,
+            Err(error) => assert!(Instant::now() < given_up, "{}: {error}", path.display()),
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
