@@ -9,10 +9,16 @@
 mod support;
 
 mod architecture;
+mod authority;
+#[cfg(feature = "azure")]
+mod azure;
+mod bad_input;
 mod browser;
 mod canaries;
 mod command_line;
 mod dead_grant;
+mod examples;
 mod interop_node;
 mod interop_python;
+mod proxies;
 mod silent;

@@ -42,14 +42,14 @@ pub(super) fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
     })
 }
 
-/// Reads a text of at most `limit` bytes; of more, `limit + 1` bytes, so that it can be told.
-pub(super) fn read(path: &Path, limit: u64) -> Result<String, Failure> {
+/// Reads at most `limit` bytes; of a longer file, `limit + 1` bytes, so that it can be told.
+pub(super) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     let source = File::open(path).map_err(Failure::file("reading", path))?;
     read_from(source, path, limit)
 }
 
 /// The same of the standard input.
-pub(super) fn read_stdin(limit: u64) -> Result<String, Failure> {
+pub(super) fn read_stdin(limit: u64) -> Result<Vec<u8>, Failure> {
     read_from(io::stdin().lock(), Path::new("the standard input"), limit)
 }
 
@@ -62,10 +62,10 @@ pub(super) fn make_folder(path: &Path) -> Result<(), Failure> {
     builder.create(path).map_err(Failure::file("making the folder", path))
 }
 
-fn read_from(source: impl io::Read, path: &Path, limit: u64) -> Result<String, Failure> {
-    let mut text = String::new();
-    source.take(limit + 1).read_to_string(&mut text).map_err(Failure::file("reading", path))?;
-    Ok(text)
+fn read_from(source: impl io::Read, path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    source.take(limit + 1).read_to_end(&mut bytes).map_err(Failure::file("reading", path))?;
+    Ok(bytes)
 }
 
 fn folder_of(path: &Path) -> PathBuf {
@@ -97,7 +97,7 @@ mod tests {
         let path = folder.path().join("record.json");
         for content in ["a long first content", "short"] {
             write(&path, content.as_bytes()).unwrap();
-            assert_eq!(read(&path, 100).unwrap(), content);
+            assert_eq!(read(&path, 100).unwrap(), content.as_bytes());
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
@@ -114,7 +114,7 @@ mod tests {
         symlink(&path, &link).unwrap();
         let error = write(&link, b"y").unwrap_err().to_string();
         assert!(error.contains("link"), "{error}");
-        assert_eq!(read(&path, 100).unwrap(), "x");
+        assert_eq!(read(&path, 100).unwrap(), b"x");
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_read_no_further_than_it_can_be_told() {
+    fn a_long_file_is_read_no_further_than_it_can_be_told() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("long");
         write(&path, &[b'x'; 100]).unwrap();

@@ -109,7 +109,7 @@ pub(super) fn at_authority(
 
 /// Reads a record from a file, or from the standard input if the file is `-`.
 pub(super) fn read(file: &Path, no_input: bool) -> Result<AuthenticationRecord, Failure> {
-    let text = if !is_standard(file) {
+    let bytes = if !is_standard(file) {
         private_file::read(file, MAX_LENGTH)?
     } else if no_input {
         return Err(Failure::usage(
@@ -119,7 +119,16 @@ pub(super) fn read(file: &Path, no_input: bool) -> Result<AuthenticationRecord, 
     } else {
         private_file::read_stdin(MAX_LENGTH)?
     };
-    Ok(AuthenticationRecord::deserialize(&text)?)
+    if std::str::from_utf8(&bytes).is_err() && bytes.len() as u64 <= MAX_LENGTH {
+        return Err(InvalidArgument::new(
+            "authentication record",
+            "it is not UTF-8 text",
+            "write a new one: tokenkeep login --record-out FILE, or tokenkeep record export FILE",
+        )
+        .into());
+    }
+    // Of a longer one the last character may be cut in two; that it is too long is what counts.
+    Ok(AuthenticationRecord::deserialize(&String::from_utf8_lossy(&bytes))?)
 }
 
 /// Writes a record to a file, or to the standard output if the file is `-`.

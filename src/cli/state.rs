@@ -32,7 +32,7 @@ impl DefaultAccounts {
 
     fn read(path: &Path) -> Result<Self, Failure> {
         let root = match private_file::read(path, MAX_LENGTH) {
-            Ok(text) => serde_json::from_str(&text).map_err(|error| {
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| {
                 let problem =
                     format!("it is damaged ({error}); remove it and choose the default account again");
                 Failure::file("reading", path)(io::Error::other(problem))
