@@ -8,6 +8,7 @@ mod absorb;
 mod caches;
 mod flight;
 mod grants;
+mod recent;
 mod refused;
 mod throttle;
 
@@ -31,6 +32,7 @@ use crate::token::{AccessToken, TokenAccount, TokenDetails, TokenRequest, TokenS
 use self::caches::Cache;
 use self::flight::Flights;
 use self::grants::{GrantKey, GrantMemory};
+use self::recent::RecentAnswers;
 use self::refused::Refused;
 use self::throttle::Throttle;
 
@@ -71,6 +73,7 @@ struct Engine {
     clock: Arc<dyn Clock>,
     flights: Flights<Wanted, Result<AccessToken>>,
     grants: GrantMemory,
+    recent: RecentAnswers,
     throttle: Throttle,
 }
 
@@ -95,6 +98,7 @@ impl Acquirer {
             clock,
             flights: Flights::default(),
             grants: GrantMemory::default(),
+            recent: RecentAnswers::default(),
             throttle: Throttle::default(),
         }))
     }
@@ -110,7 +114,11 @@ impl Acquirer {
     /// The cache's document. Asked for early, it makes an unusable store fail before a person is
     /// bothered.
     pub(crate) async fn document(&self, cae: bool) -> Result<Arc<TokenCacheDocument>> {
-        self.0.caches.cache(cae).await?.document().await
+        let caches = &self.0.caches;
+        match caches.opened(cae).and_then(|cache| cache.unchanged()) {
+            Some(document) => Ok(document),
+            None => caches.cache(cae).await?.document().await,
+        }
     }
 
     pub(crate) async fn describe(&self, cae: bool) -> Result<StoreDescription> {
@@ -124,14 +132,28 @@ impl Acquirer {
         tenant: &TenantId,
         request: &TokenRequest,
     ) -> Result<AccessToken> {
+        let document = self.document(request.enable_cae).await?;
+        self.silent_in(&document, account, tenant, request).await
+    }
+
+    /// As [`Self::silent`], by a document that was read a moment ago.
+    pub(crate) async fn silent_in(
+        &self,
+        document: &Arc<TokenCacheDocument>,
+        account: &AccountChoice,
+        tenant: &TenantId,
+        request: &TokenRequest,
+    ) -> Result<AccessToken> {
         let engine = &self.0;
-        let unchanged = engine.caches.opened(request.enable_cae).and_then(|c| c.unchanged());
-        let document = match unchanged {
-            Some(document) => document,
-            None => self.document(request.enable_cae).await?,
-        };
-        match engine.find(&document, account, tenant, request) {
-            Some(hit) if !hit.renewal_is_due => Ok(hit.token),
+        let now = engine.clock.now();
+        if let Some(token) = engine.recent.find(document, account, tenant, request, now) {
+            return Ok(token);
+        }
+        match engine.find(document, account, tenant, request) {
+            Some(hit) if !hit.renewal_is_due => {
+                engine.recent.remember(document, account, tenant, request, &hit.token, now);
+                Ok(hit.token)
+            }
             Some(hit) => Ok(engine.renew_early(hit.token, account, tenant, request).await),
             None => engine.fly(Wanted::new(account, tenant, request)).await,
         }

@@ -1,5 +1,7 @@
 //! Uses a login that some other tool made.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use crate::acquire::{AccountChoice, Acquirer};
 use crate::cloud::same_cloud;
 use crate::document::{CachedAccount, RefreshTokenQuery, TokenCacheDocument};
@@ -34,6 +36,8 @@ const CREDENTIAL: &str = "SharedTokenCacheCredential";
 #[derive(Debug)]
 pub struct SharedTokenCacheCredential {
     acquirer: Acquirer,
+    /// The last choice, and the document that it was made from: the same one leads to the same.
+    chosen: Mutex<Option<(Arc<TokenCacheDocument>, Arc<AccountChoice>)>>,
     default_account: Option<String>,
     home_tenant: Option<String>,
     record: Option<AuthenticationRecord>,
@@ -49,6 +53,7 @@ impl SharedTokenCacheCredential {
     pub fn new(options: CredentialOptions) -> Result<Self> {
         Ok(Self {
             acquirer: interactive::acquirer(&options)?,
+            chosen: Mutex::default(),
             tenants: options.tenants(),
             default_account: options.default_account,
             home_tenant: options.home_tenant,
@@ -145,13 +150,35 @@ impl SharedTokenCacheCredential {
 
     async fn token(&self, request: &TokenRequest) -> Result<AccessToken> {
         let tenant = self.tenants.resolve(request.tenant.as_ref())?;
-        let account = self.account(request.enable_cae).await?;
-        let choice = AccountChoice {
+        let document = self.acquirer.document(request.enable_cae).await?;
+        let choice = match self.chosen_before(&document) {
+            Some(choice) => choice,
+            None => self.choose_and_remember(&document, request.enable_cae).await?,
+        };
+        self.acquirer.silent_in(&document, &choice, &tenant, request).await
+    }
+
+    fn chosen_before(&self, document: &Arc<TokenCacheDocument>) -> Option<Arc<AccountChoice>> {
+        let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (from, choice) = chosen.as_ref()?;
+        Arc::ptr_eq(from, document).then(|| Arc::clone(choice))
+    }
+
+    async fn choose_and_remember(
+        &self,
+        document: &Arc<TokenCacheDocument>,
+        enable_cae: bool,
+    ) -> Result<Arc<AccountChoice>> {
+        let cache = self.acquirer.describe(enable_cae).await?.to_string();
+        let account = self.choose(document, cache)?;
+        let choice = Arc::new(AccountChoice {
             home_account_id: account.home_account_id,
             username: account.username,
             any_family_client: self.acquirer.client().client_id() == DEVELOPER_SIGN_ON_CLIENT_ID,
-        };
-        self.acquirer.silent(&choice, &tenant, request).await
+        });
+        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        *chosen = Some((Arc::clone(document), Arc::clone(&choice)));
+        Ok(choice)
     }
 }
 
