@@ -38,9 +38,9 @@ async fn credentials(world: &World) -> [Arc<dyn AzureCredential>; 3] {
     [Arc::new(by_code), Arc::new(by_browser), Arc::new(shared)]
 }
 
-fn with(extension: TokenRequestExt) -> Option<TokenRequestOptions<'static>> {
+fn with(extension: TokenRequestExt) -> TokenRequestOptions<'static> {
     let context = Context::default().with_value(extension);
-    Some(TokenRequestOptions { method_options: ClientMethodOptions { context } })
+    TokenRequestOptions { method_options: ClientMethodOptions { context } }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,7 +68,7 @@ async fn claims_tenant_and_cae_reach_the_provider() {
         let extension = TokenRequestExt::default()
             .claims(Claims::parse(challenge).unwrap())
             .tenant_id(TenantId::parse(TENANT_TWO).unwrap());
-        credential.get_token(&[GRAPH], with(extension)).await.unwrap();
+        credential.get_token(&[GRAPH], Some(with(extension))).await.unwrap();
         let asked = world.emulator.log().pop().unwrap();
         assert_eq!(asked.tenant.as_deref(), Some(TENANT_TWO));
         assert_eq!(asked.claims.as_deref(), Some(challenge));
@@ -78,6 +78,6 @@ async fn claims_tenant_and_cae_reach_the_provider() {
     // Its own cache is empty, so a person is asked, with the capability in the request.
     let [_, by_browser, _] = credentials(&world).await;
     world.emulator.reset_log();
-    by_browser.get_token(&[SCOPE], with(TokenRequestExt::default().enable_cae(true))).await.unwrap();
+    by_browser.get_token(&[SCOPE], Some(with(TokenRequestExt::default().enable_cae(true)))).await.unwrap();
     assert!(world.emulator.log().iter().any(|entry| entry.is_kind("token") && entry.cp1));
 }

@@ -527,7 +527,7 @@ fn help_names_no_command_and_no_option_that_does_not_exist() {
         assert!(!help.contains("vault") && !help.contains("agent") && !help.contains("doctor"), "{help}");
         for (_, after) in help.match_indices("tokenkeep ").map(|(at, found)| help.split_at(at + found.len()))
         {
-            let word: String = after.chars().take_while(|c| c.is_ascii_lowercase()).collect();
+            let word: String = after.chars().take_while(char::is_ascii_lowercase).collect();
             let known = COMMANDS.contains(&word.as_str()) || ["", "help"].contains(&word.as_str());
             assert!(known, "{word:?} in {help}");
         }

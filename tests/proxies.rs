@@ -143,13 +143,19 @@ fn a_private_authority_is_trusted_by_ssl_cert_file_and_by_nothing_less() {
     world.emulator.reset_log();
     let message = without(&|_| {});
     assert!(message.contains("certificate"), "{message}");
-    let missing = without(&|command| drop(command.env("SSL_CERT_FILE", "/nonexistent/ca.pem")));
+    let missing = without(&|command| {
+        command.env("SSL_CERT_FILE", "/nonexistent/ca.pem");
+    });
     assert!(missing.contains("/nonexistent/ca.pem"), "{missing}");
     let other = World::plaintext();
-    let foreign = without(&|command| drop(command.env("SSL_CERT_FILE", other.emulator.ca_path())));
+    let foreign = without(&|command| {
+        command.env("SSL_CERT_FILE", other.emulator.ca_path());
+    });
     assert!(foreign.contains("certificate"), "{foreign}");
     let junk = world.home().join("junk.pem");
     std::fs::write(&junk, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
-    without(&|command| drop(command.env("SSL_CERT_FILE", &junk)));
+    without(&|command| {
+        command.env("SSL_CERT_FILE", &junk);
+    });
     assert_eq!(world.emulator.count(""), 0, "nothing was said to somebody who could not be trusted");
 }

@@ -26,15 +26,15 @@ def main():
         number = index % args.users
         user = f"{args.writer}-{number}" if number else args.writer
         event = fake_sign_in(user, f"https://api.example/{args.writer}/{index}", int(time.time()))
-        added = False
-        while not added:
+        for attempt in range(12):
             try:
                 cache.add(event)
-                added = True
+                break
             except LockError as error:
                 lock_timeouts += 1
-                if lock_timeouts == 12:
-                    fail(FAILED, error, added=index)
+                last = error
+        else:
+            fail(FAILED, last, added=index)
     report(ok=True, added=args.count, lock_timeouts=lock_timeouts)
 
 

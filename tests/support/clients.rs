@@ -1,8 +1,11 @@
 //! Microsoft's own libraries, and programs that hold locks.
 
-use std::io::{BufRead as _, BufReader};
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
 
 /// The repository's folder.
 pub(crate) fn repository() -> &'static Path {
@@ -50,7 +53,8 @@ impl Held {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.contains("\"held\": true"), "{line}");
+        let answer: Value = serde_json::from_str(&line).unwrap_or_default();
+        assert_eq!(answer["held"], true, "{line}");
         let input = child.stdin.take();
         Self { child, input }
     }
@@ -75,12 +79,60 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         drop(self.input.take());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
 /// Looks into the keyring of this session.
 pub(crate) fn keyring_ctl(args: &[&str]) -> super::Run {
     super::run(Command::new(repository().join("tests/support/keyring-ctl.py")).args(args))
+}
+
+/// A cache that Python keeps open: it reads again only what it takes for changed.
+#[derive(Debug)]
+pub(crate) struct PythonReader {
+    child: Child,
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl PythonReader {
+    pub(crate) fn of_file(path: &Path) -> Self {
+        Self::start(python("reader.py").arg("--file").arg(path))
+    }
+
+    /// Of an item of the keyring, and the signal file in this home.
+    pub(crate) fn of_keyring(home: &Path, cache: &str) -> Self {
+        Self::start(python("reader.py").args(["--cache", cache]).env("HOME", home))
+    }
+
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.arg("--watch").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let questions = child.stdin.take().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        let mut reader = Self { child, questions, answers };
+        reader.answer();
+        reader
+    }
+
+    /// The scopes of the access tokens that Python sees now.
+    pub(crate) fn scopes(&mut self) -> BTreeSet<String> {
+        self.questions.write_all(b"\n").unwrap();
+        self.answer()
+    }
+
+    fn answer(&mut self) -> BTreeSet<String> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        let answer: Value = serde_json::from_str(&line).unwrap();
+        serde_json::from_value(answer["scopes"].clone()).unwrap()
+    }
+}
+
+impl Drop for PythonReader {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
 }

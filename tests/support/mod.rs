@@ -4,21 +4,28 @@ mod clients;
 mod person;
 mod private_network;
 mod run;
+mod traced;
+
+#[path = "../programs/src/fake_sign_in.rs"]
+mod fake_sign_in;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use emulator::{Config, Emulator};
 use tempfile::TempDir;
 use tokenkeep::credential::{CredentialOptions, DeviceCodePrompt, Interaction};
-use tokenkeep::store::Places;
+use tokenkeep::store::{Places, Store};
 use tokenkeep::{Authority, CacheName, Scopes, Storage, TokenCachePersistenceOptions, TokenRequest};
 
-pub(crate) use self::clients::{Held, keyring_ctl, node, python, python_with_portalocker, repository};
+pub(crate) use self::clients::{Held, PythonReader, keyring_ctl, node, python, python_with_portalocker};
+pub(crate) use self::fake_sign_in::{fake_sign_in, scope_of};
 pub(crate) use self::person::{Person, browse, follow, on_a_terminal, wait_for_file};
 pub(crate) use self::private_network::PrivateNetwork;
 pub(crate) use self::run::{Run, run};
+pub(crate) use self::traced::{Stopped, Trace, through, touching};
 
 pub(crate) const SCOPE: &str = "https://management.azure.com/.default";
 pub(crate) const GRAPH: &str = "https://graph.microsoft.com/User.Read";
@@ -66,7 +73,36 @@ impl World {
 
     /// The plaintext cache's file, or the signal file beside the keyring's item.
     pub(crate) fn cache_file(&self) -> PathBuf {
-        self.home().join(".IdentityService").join(format!("{}.nocae", self.cache))
+        self.folder().join(format!("{}.nocae", self.cache))
+    }
+
+    /// The folder of the cache and its locks.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.home().join(".IdentityService")
+    }
+
+    /// The lock file that all but Java take.
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        self.folder().join(format!("{}.nocae.lockfile", self.cache))
+    }
+
+    /// The lock file that Java takes for all caches of the folder.
+    pub(crate) fn folder_lock_file(&self) -> PathBuf {
+        self.folder().join(".lockfile")
+    }
+
+    /// The one file beside the plaintext cache that a kill may leave behind.
+    pub(crate) fn temporary_file(&self) -> PathBuf {
+        self.folder().join(format!(".{}.nocae.tokenkeep-tmp", self.cache))
+    }
+
+    /// The names of all files beside the cache, and its own.
+    pub(crate) fn file_names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.folder()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// The content of the plaintext cache.
@@ -118,16 +154,52 @@ impl World {
     pub(crate) fn places(&self) -> Places {
         Places::below(self.home())
     }
+
+    /// The cache itself, as this process sees it.
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        tokenkeep::store::open(&self.persistence(), false, &self.places()).unwrap()
+    }
+
+    /// The scopes of the access tokens in the cache, sorted.
+    pub(crate) fn scopes(&self) -> Vec<String> {
+        let document = self.store().load().unwrap().document;
+        let document: serde_json::Value = serde_json::from_slice(&document.to_bytes()).unwrap();
+        let tokens = document["AccessToken"].as_object().into_iter().flatten();
+        let mut scopes: Vec<_> =
+            tokens.map(|(_, token)| token["target"].as_str().unwrap().to_owned()).collect();
+        scopes.sort_unstable();
+        scopes
+    }
+
+    /// Another process that adds sign-ins, numbered from 0, and prints each number once it is stored.
+    pub(crate) fn cache_writer(&self, writer: &str, count: usize) -> Command {
+        let mut command = in_home(&built("cache-writer"), self.home());
+        command.arg(self.home()).args([&self.cache, self.store, writer, &count.to_string()]);
+        command
+    }
 }
 
 /// `tokenkeep` for the owner of this home folder.
 pub(crate) fn tokenkeep_in(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tokenkeep"));
+    in_home(Path::new(env!("CARGO_BIN_EXE_tokenkeep")), home)
+}
+
+/// A program for the owner of this home folder, with nothing of this machine's user.
+pub(crate) fn in_home(program: &Path, home: &Path) -> Command {
+    let mut command = Command::new(program);
     command.env_clear().env("HOME", home).env("PATH", std::env::var_os("PATH").unwrap_or_default());
     if let Some(bus) = std::env::var_os("DBUS_SESSION_BUS_ADDRESS") {
         command.env("DBUS_SESSION_BUS_ADDRESS", bus);
     }
     command
+}
+
+/// A program of another package, built beside the tests; `cargo test --workspace` and `scripts/test`
+/// see to that.
+pub(crate) fn built(name: &str) -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_tokenkeep")).with_file_name(name);
+    assert!(program.exists(), "build {name} first: cargo build --workspace --bins");
+    program
 }
 
 /// Shows nothing: the emulator approves without being asked.

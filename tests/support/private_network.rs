@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::clients::repository;
 use super::run::{Run, run};
-use super::tokenkeep_in;
+use super::{built, tokenkeep_in};
 
 /// An emulator on 127.0.0.1:443 in a network of its own, a home folder, and a cache name.
 pub(crate) struct PrivateNetwork {
@@ -36,7 +36,7 @@ impl PrivateNetwork {
         std::fs::create_dir(folder.path().join("home")).unwrap();
         let mut emulator = Command::new(repository().join("tests/support/netns"))
             .arg("--")
-            .arg(emulator_program())
+            .arg(built("emulator"))
             .args(["--port", "443", "--dir"])
             .arg(folder.path())
             .stdout(Stdio::piped())
@@ -107,7 +107,7 @@ impl PrivateNetwork {
 
     /// Posts to the emulator's control, or gets from it if there is no body.
     pub(crate) fn control(&self, request: &str, body: Option<Value>) -> Value {
-        let mut command = Command::new(emulator_program());
+        let mut command = Command::new(built("emulator"));
         command.args(["ctl", "--dir"]).arg(self.folder.path()).arg(request);
         command.args(body.map(|body| body.to_string()));
         self.inside(&command).ok().json()
@@ -131,14 +131,7 @@ impl PrivateNetwork {
 
 impl Drop for PrivateNetwork {
     fn drop(&mut self) {
-        let _ = self.emulator.kill();
-        let _ = self.emulator.wait();
+        drop(self.emulator.kill());
+        drop(self.emulator.wait());
     }
-}
-
-/// Built beside the tests; `cargo test --workspace` and `scripts/test` see to that.
-fn emulator_program() -> std::path::PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_tokenkeep")).with_file_name("emulator");
-    assert!(program.exists(), "build the emulator first: cargo build --workspace --bins");
-    program
 }
