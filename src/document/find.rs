@@ -16,6 +16,9 @@ const OIDC_SCOPES: [&str; 4] = ["email", "offline_access", "openid", "profile"];
 /// A token good for longer than this is a mistake, as .NET says, too.
 const LONGEST_VALIDITY: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
+/// Node rounds the time of a token up to the next second, and clocks of two machines differ.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
+
 /// Which access token would do.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessTokenQuery<'a> {
@@ -191,7 +194,7 @@ pub(super) fn is_oidc(scope: &str) -> bool {
 fn usable_until(entity: Entity<'_>, now: UnixTime, min_validity: Duration) -> Option<UnixTime> {
     let expires_on = entity.time("expires_on")?;
     let cached_at = entity.time("cached_at")?;
-    let is_usable = cached_at <= now
+    let is_usable = cached_at <= now.after(CLOCK_TOLERANCE)
         && expires_on > now
         && expires_on <= now.after(LONGEST_VALIDITY)
         && now.until(expires_on) >= min_validity;
