@@ -67,6 +67,7 @@ fn a_wrong_password_is_no_end_and_the_page_names_who_signed_in() {
 #[test]
 fn who_says_no_is_not_asked_again_in_another_way() {
     let world = World::plaintext();
+    world.emulator.set(|settings| settings.device_code_lifetime = 2);
     let person = Person::who_does(&["press", "#cancel", "see", "Not signed in"]);
     let mut command = world.command(&["login", "--scope", SCOPE, "--json"]);
     person.sits_at(&mut command);
