@@ -3,6 +3,8 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use tokenkeep::credential::{
     CredentialOptions, DeviceCodeCredential, Interaction, InteractiveBrowserCredential,
 };
 
-use crate::support::{Person, Quiet, Run, SCOPE, World, browse, on_a_terminal, request};
+use crate::support::{Person, Quiet, Run, SCOPE, World, browse, on_a_terminal, request, wait_for_file};
 
 const SIGN_IN: [&str; 8] = ["fill", "#login", USER_ONE, "fill", "#password", PASSWORD, "press", "#submit"];
 
@@ -135,7 +137,6 @@ fn send(host: &str, request: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
     // A refusal may come before all was sent.
     drop(stream.write_all(request.as_bytes()));
-    drop(stream.shutdown(std::net::Shutdown::Write));
     let mut answer = Vec::new();
     drop(stream.read_to_end(&mut answer));
     String::from_utf8_lossy(&answer).into_owned()
@@ -211,9 +212,9 @@ fn without_a_browser_a_code_is_offered_but_only_to_who_did_not_insist() {
     command.env("BROWSER", "false").stderr(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    let said = lines.find(|line| line.contains("No browser could be started")).unwrap();
-    assert!(said.contains("Open this address on this machine"), "{said}");
     let address = lines.find(|line| line.contains("http://localhost:")).unwrap();
+    let said = lines.find(|line| line.contains("No browser could be started")).unwrap();
+    assert!(said.contains("that address still works"), "{said}");
     browse(address.trim(), &[&SIGN_IN[..], &["see", "You are signed in"]].concat()).text();
     assert!(lines.any(|line| line == format!("Signed in as {USER_ONE}")));
     assert!(child.wait().unwrap().success());
@@ -258,4 +259,26 @@ fn a_browser_is_expected_only_where_somebody_could_see_it() {
         assert!(!said.contains("browser could") && said.contains("devicelogin"), "{said}");
     }
     world.run(&["login", "--browser", "--no-input", "--scope", SCOPE]).exits(2).says("--no-input");
+}
+
+#[test]
+fn a_browser_that_takes_its_time_keeps_nobody_waiting() {
+    let world = World::plaintext();
+    let (told, script) = (world.home().join("told"), world.home().join("browser"));
+    // Runs in the foreground until it is told to end, as a browser does that was not running yet.
+    let text =
+        format!("#!/bin/sh\necho \"$1 $$\" >{0}.new; mv {0}.new {0}; exec sleep 600\n", told.display());
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let mut command = world.command(&["login", "--browser", "--scope", SCOPE]);
+    let mut child = command.env("BROWSER", &script).stderr(Stdio::piped()).spawn().unwrap();
+    let told = wait_for_file(&told);
+    let (address, pid) = told.trim().split_once(' ').unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.trim() == address), "the address is there before the browser is");
+    browse(address, &[&SIGN_IN[..], &["see", "You are signed in"]].concat()).text();
+    assert!(child.wait().unwrap().success());
+    let still_running = Path::new("/proc").join(pid).exists();
+    assert!(still_running, "the sign-in ended before the browser did");
+    assert!(Command::new("kill").arg(pid).status().unwrap().success());
 }

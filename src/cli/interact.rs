@@ -82,13 +82,15 @@ impl Interaction for Terminal {
     }
 
     fn open_browser(&self, url: &str) -> io::Result<()> {
+        // First of all, for some browsers take their time.
+        self.output.say(&format!(
+            "Continue in your browser. {FAINT}If none opens, open this address on this machine:{FAINT:#}\n  {url}"
+        ))?;
         match Surroundings::of_this_process().open(url) {
-            Ok(()) => self.output.say(&format!(
-                "Continue in your browser. {FAINT}If none has opened, open this address on this machine:{FAINT:#}\n  {url}"
-            )),
-            Err(error) if self.waits_without_browser => self.output.say(&format!(
-                "No browser could be started ({error}). Open this address on this machine:\n  {url}"
-            )),
+            Ok(()) => Ok(()),
+            Err(error) if self.waits_without_browser => self
+                .output
+                .say(&format!("No browser could be started ({error}), but that address still works")),
             Err(error) => {
                 self.state().no_browser = Some(error.to_string());
                 Err(error)

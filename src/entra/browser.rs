@@ -3,11 +3,11 @@
 use std::future::pending;
 use std::io;
 use std::pin::pin;
+use std::thread;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
 
 use super::authorize::Attempt;
 use super::loopback::{Answer, Delivery, Question, serve};
@@ -42,7 +42,7 @@ pub(crate) struct BrowserRequest<'a> {
 impl Client {
     /// Sends a browser to the provider's page and waits until it comes back (spec S-B 4.2).
     ///
-    /// `open` runs on the blocking pool and gets a local address that works once and leads to the
+    /// `open` runs on a thread of its own and gets a local address that works once and leads to the
     /// page, so that nothing worth stealing stands in a command line. If it fails, so does the
     /// sign-in; a caller that would rather show the address to a person returns `Ok`.
     /// Dropping the future ends the wait and closes the port.
@@ -67,7 +67,9 @@ impl Client {
         let (mut deliveries, stop, server) = serve(sockets, question);
         let mut server = pin!(server);
 
-        let launch = tokio::task::spawn_blocking(move || open(&start_url));
+        let (launched, launch) = oneshot::channel();
+        // Not on the runtime's pool: a runtime does not end before its last blocking call.
+        thread::spawn(move || launched.send(open(&start_url)));
         let signing_in = async {
             let waiting = wait_for_answer(&mut deliveries, launch);
             let Ok(delivery) = tokio::time::timeout(request.timeout, waiting).await else {
@@ -140,14 +142,14 @@ impl Client {
 /// Waits for the answer, or for news that no browser could be opened.
 async fn wait_for_answer(
     deliveries: &mut mpsc::Receiver<Delivery>,
-    launch: JoinHandle<io::Result<()>>,
+    launch: oneshot::Receiver<io::Result<()>>,
 ) -> Result<Delivery, SignInError> {
     // Some browsers answer before their launcher returns, so neither waits for the other.
     let failed_launch = async {
         match launch.await {
             Ok(Ok(())) => pending().await,
             Ok(Err(error)) => error,
-            Err(error) => io::Error::other(error),
+            Err(_) => io::Error::other("opening it ended in a panic"),
         }
     };
     tokio::select! {
@@ -163,7 +165,6 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use serde_json::json;
-    use tokio::sync::oneshot;
     use url::Url;
 
     use super::*;

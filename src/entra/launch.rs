@@ -88,7 +88,11 @@ impl Surroundings {
         match last {
             // Who named a browser does not want another one.
             Some(error) if !chosen.is_empty() => Err(error),
-            _ => open::that_detached(url),
+            _ => open::that_detached(url).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => error,
+                // Its text quotes the whole command and a raw wait status.
+                kind => io::Error::new(kind, "the system's launcher did not succeed"),
+            }),
         }
     }
 
