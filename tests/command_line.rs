@@ -63,6 +63,25 @@ fn a_login_tells_who_where_and_what_next() {
 }
 
 #[test]
+fn the_next_command_after_a_login_names_the_account_where_that_is_needed() {
+    let world = World::plaintext();
+    let next = |user: &str| {
+        let said = world.login(user, &[]).stderr;
+        let (_, command) = said.trim().rsplit_once("next: tokenkeep ").unwrap();
+        let words = command.split(' ').filter(|word| *word != "--disable-instance-discovery");
+        let words: Vec<&str> = words.collect();
+        let whose = world.run(&[&words[..], &["--json"]].concat()).ok().json()["account"]["username"].clone();
+        assert_eq!(whose, user);
+        command.contains("--account")
+    };
+    assert!(!next(USER_ONE));
+    assert!(next(USER_TWO));
+    world.run(&["accounts", "default", USER_ONE]).ok();
+    assert!(!next(USER_ONE));
+    assert!(next(USER_TWO));
+}
+
+#[test]
 fn a_token_comes_in_the_form_that_its_reader_expects() {
     let world = World::plaintext();
     world.login(USER_ONE, &[]);

@@ -152,7 +152,9 @@ fn candidates<'a>(accounts: impl IntoIterator<Item = &'a CachedAccount>) -> Vec<
 }
 
 fn listed(candidates: &[Candidate]) -> String {
-    let line = |candidate: &Candidate| format!("\n  {}  {}", candidate.username, candidate.home_account_id);
+    let width = candidates.iter().map(|candidate| candidate.username.chars().count()).max().unwrap_or(0);
+    let line =
+        |candidate: &Candidate| format!("\n  {:width$}  {}", candidate.username, candidate.home_account_id);
     candidates.iter().map(line).collect()
 }
 

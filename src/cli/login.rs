@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::account;
 use super::arguments::Login;
 use super::caches::deadline;
 use super::failure::Failure;
 use super::interact::Terminal;
 use super::output::{FAINT, Output, STRONG, printable};
 use super::settings::{Settings, shell_word};
+use super::state::DefaultAccounts;
 use super::{private_file, record, runtime};
 use crate::credential::{CredentialOptions, DeviceCodeCredential, InteractiveBrowserCredential};
 use crate::document::ChangeSet;
 use crate::entra::launch::Surroundings;
 use crate::error::InvalidArgument;
 use crate::record::AuthenticationRecord;
-use crate::store::StoreDescription;
+use crate::store::{Store, StoreDescription};
 use crate::token::{Claims, TokenRequest};
 
 pub(super) fn run(arguments: &Login, settings: &Settings, output: Output) -> Result<(), Failure> {
@@ -33,11 +35,24 @@ pub(super) fn run(arguments: &Login, settings: &Settings, output: Output) -> Res
     store.apply(&ChangeSet::default(), deadline())?;
 
     let cache = store.describe();
-    let record = sign_in(way, &settings.credential(store), &request, output)?;
+    let record = sign_in(way, &settings.credential(Arc::clone(&store)), &request, output)?;
     if let Some(file) = &arguments.record_out {
         record::write(file, &record, output)?;
     }
-    report(arguments, settings, &record, &cache, output)
+    let needs_name = !is_meant_without_a_hint(&record, store.as_ref(), settings);
+    report(arguments, settings, &record, &cache, needs_name, output)
+}
+
+/// Whether `tokenkeep token` would take this account by itself. A cache that cannot be read again
+/// is no reason to fail now.
+fn is_meant_without_a_hint(record: &AuthenticationRecord, store: &dyn Store, settings: &Settings) -> bool {
+    let Ok(snapshot) = store.load() else { return true };
+    let host = settings.authority.host();
+    let accounts = account::of_cloud(snapshot.document.accounts(), host);
+    let defaults = DefaultAccounts::of_user().ok();
+    let default = defaults.as_ref().and_then(|defaults| defaults.of(host));
+    account::choose(&accounts, None, default, settings.client_id(), "")
+        .is_ok_and(|meant| meant.home_account_id.eq_ignore_ascii_case(record.home_account_id()))
 }
 
 /// How a person signs in.
@@ -131,6 +146,7 @@ fn report(
     settings: &Settings,
     record: &AuthenticationRecord,
     cache: &StoreDescription,
+    needs_name: bool,
     output: Output,
 ) -> Result<(), Failure> {
     if output.is_json() {
@@ -158,7 +174,9 @@ fn report(
         }
         _ => {}
     }
-    lines.push(format!("{FAINT}next:{FAINT:#} {}", next_command(arguments, &settings.to_repeat)));
+    let mut to_repeat = settings.to_repeat.clone();
+    to_repeat.extend(needs_name.then(|| format!("--account {}", shell_word(&username))));
+    lines.push(format!("{FAINT}next:{FAINT:#} {}", next_command(arguments, &to_repeat)));
     output.remark(&lines.join("\n"))
 }
 
