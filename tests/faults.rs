@@ -176,6 +176,27 @@ fn a_kill_at_any_call_leaves_the_old_cache_or_the_new_one() {
 }
 
 #[test]
+fn the_new_content_is_on_the_disk_before_it_has_the_name_and_then_the_name_is() {
+    let world = Scene::new().world;
+    let calls = ["-y", "-e", "trace=fsync,rename,write"];
+    let trace = Trace::of(&world.cache_writer("new", 1), &calls);
+    let of = |path: PathBuf| format!("<{}>", path.display());
+    let (temporary, folder) = (of(world.temporary_file()), of(world.folder()));
+    let place = |call: &str, path: &str| {
+        let found = trace.calls.iter().position(|line| line.contains(call) && line.contains(path));
+        found.unwrap_or_else(|| panic!("no {call} {path}: {:#?}", trace.calls))
+    };
+    let order = [
+        place("write(", &temporary),
+        place("fsync(", &temporary),
+        place("rename(", world.cache_file().to_str().unwrap()),
+        place("fsync(", &folder),
+        place("write(", "\"0\\n\""),
+    ];
+    assert!(order.is_sorted(), "{:#?}", trace.calls);
+}
+
+#[test]
 fn an_error_of_the_disk_is_told_by_the_command_line_and_costs_nothing() {
     let world = World::plaintext();
     world.login(USER_ONE, &[]);

@@ -9,7 +9,7 @@ use tokenkeep::error::CacheError;
 use tokenkeep::time::Deadline;
 
 use crate::support::{
-    Held, Run, Stopped, World, fake_sign_in, node, python, python_with_portalocker, run, scope_of,
+    Held, Run, Stopped, World, fake_sign_in, node, python, python_with_portalocker, run, scope_of, touching,
 };
 
 /// Real holders, each with its own mechanism; Java's lock is another file.
@@ -146,19 +146,22 @@ fn while_we_hold_it_nobody_else_writes() {
 
 #[test]
 fn a_lock_that_was_unlinked_during_our_hold_costs_nobody_an_entry() {
-    let world = world_of("one");
-    let cache = ["-P".to_owned(), world.cache_file().display().to_string()];
-    // it has read the cache, and is about to look once more before it writes
-    let ours = Stopped::at("openat:when=2", &world.cache_writer("two", 1), &cache);
-    // as Node does after any access (spec S-C 3.1)
-    std::fs::remove_file(world.lock_file()).unwrap();
-    let mut writer = python("writer.py");
-    let written = run(writer.args(["--count", "1", "--file"]).arg(world.cache_file())).ok().json();
-    assert_eq!(written["lock_timeouts"], 0, "Python took the lock that Node freed");
+    // it has read the cache to its end; it has written the new content, which has no name yet
+    for place in ["read:when=2", "fsync"] {
+        let world = world_of("one");
+        let files = touching(&[world.cache_file(), world.temporary_file()]);
+        let ours = Stopped::at(place, &world.cache_writer("two", 1), &files);
+        // as Node does after any access (spec S-C 3.1)
+        std::fs::remove_file(world.lock_file()).unwrap();
+        let mut writer = python("writer.py");
+        let written = run(writer.args(["--count", "1", "--file"]).arg(world.cache_file())).ok().json();
+        assert_eq!(written["lock_timeouts"], 0, "Python took the lock that Node freed");
 
-    ours.resume().ok();
-    let expected = [scope_of("one", 0), scope_of("python", 0), scope_of("two", 0)];
-    assert_eq!(world.scopes(), expected);
+        ours.resume().ok();
+        let expected = [scope_of("one", 0), scope_of("python", 0), scope_of("two", 0)];
+        assert_eq!(world.scopes(), expected, "{place}");
+        assert_eq!(world.file_names().len(), 1, "{place}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tokenkeep::store::{self, Places, Store};
 use tokenkeep::time::Deadline;
 use tokenkeep::{Error, Storage, TokenCachePersistenceOptions};
 
-use crate::support::{PythonReader, Trace, World, fake_sign_in, proofs, report, request, scope_of};
+use crate::support::{PythonReader, Stopped, Trace, World, fake_sign_in, proofs, report, request, scope_of};
 
 fn add(store: &dyn Store, user: &str, index: usize) {
     store.apply(&fake_sign_in(user, index), Deadline::within(Duration::from_secs(10))).unwrap();
@@ -57,6 +57,21 @@ fn python_notices_each_write_even_one_right_after_it_has_looked() {
         assert!(python.scopes().contains(&scope_of(&user, 2 * index + 1)), "{index}");
     }
     report("signals", &format!("writes right after a look: {writes}, within 1 ms: {quick}, missed: 0"));
+}
+
+#[test]
+fn python_that_looked_while_we_were_writing_notices_the_change() {
+    let world = World::plaintext();
+    add(&*world.store(), "one", 0);
+    let mut python = PythonReader::of_file(&world.cache_file());
+    // the new content has been written, and is still to get the cache's name
+    let ours = Stopped::at("fsync", &world.cache_writer("two", 1), &[""; 0]);
+    let old = File::options().write(true).open(world.cache_file()).unwrap();
+    old.set_modified(SystemTime::now()).unwrap();
+    assert_eq!(python.scopes().len(), 1);
+
+    ours.resume().ok();
+    assert!(python.scopes().contains(&scope_of("two", 0)));
 }
 
 #[test]

@@ -27,8 +27,9 @@ pub(crate) trait Blob: fmt::Debug + Send + Sync {
     /// The decoded content; `None` if there is none yet. Takes no lock.
     fn read(&self) -> Result<Option<Zeroizing<Vec<u8>>>, CacheError>;
 
-    /// Replaces the content; an error leaves the old one.
-    fn write(&self, bytes: &[u8], held: &CacheLock) -> Result<(), CacheError>;
+    /// Replaces the content; an error leaves the old one. So does `false`: the lock was lost while
+    /// the new one was prepared.
+    fn write(&self, bytes: &[u8], held: &CacheLock) -> Result<bool, CacheError>;
 
     /// Removes the content.
     fn remove(&self, held: &CacheLock) -> Result<(), CacheError>;
@@ -86,10 +87,9 @@ impl<B: Blob> BlobStore<B> {
             let snapshot = Snapshot { document: Arc::new(document), stamp };
             return Ok(Some(Applied { snapshot, changed: false }));
         }
-        if !self.is_still(&content, held)? {
+        if !self.is_still(&content, held)? || !self.blob.write(&document.to_bytes(), held)? {
             return Ok(None);
         }
-        self.blob.write(&document.to_bytes(), held)?;
         self.signal(held)?;
         let snapshot = Snapshot { document: Arc::new(document), stamp: self.stamp()? };
         Ok(Some(Applied { snapshot, changed: true }))

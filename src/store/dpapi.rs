@@ -52,7 +52,7 @@ impl Blob for DpapiFile {
         }
     }
 
-    fn write(&self, bytes: &[u8], held: &CacheLock) -> Result<(), CacheError> {
+    fn write(&self, bytes: &[u8], held: &CacheLock) -> Result<bool, CacheError> {
         let sealed = crypt(Direction::Seal, bytes);
         let sealed = sealed.map_err(CacheError::io("encrypt", &self.path))?;
         replace::replace(&self.path, &sealed, held)

@@ -41,7 +41,7 @@ impl Blob for PlaintextFile {
         replace::read(&self.path)
     }
 
-    fn write(&self, bytes: &[u8], held: &CacheLock) -> Result<(), CacheError> {
+    fn write(&self, bytes: &[u8], held: &CacheLock) -> Result<bool, CacheError> {
         replace::replace(&self.path, bytes, held)
     }
 

@@ -64,9 +64,9 @@ impl Blob for KeychainItem {
         self.ask(read)
     }
 
-    fn write(&self, bytes: &[u8], _held: &CacheLock) -> Result<(), CacheError> {
+    fn write(&self, bytes: &[u8], _held: &CacheLock) -> Result<bool, CacheError> {
         let bytes = Zeroizing::new(bytes.to_vec());
-        self.ask(move |keychain, account| write(keychain, account, &bytes))
+        self.ask(move |keychain, account| write(keychain, account, &bytes)).map(|()| true)
     }
 
     fn remove(&self, _held: &CacheLock) -> Result<(), CacheError> {

@@ -42,32 +42,44 @@ pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, CacheError
 /// Replaces the file's content as a whole, and sets its time (spec S-C 4).
 ///
 /// The sibling file that makes this possible has one name, so a kill leaves at most one behind,
-/// which the next write uses.
+/// which the next write uses. `false` if the lock was lost before the new content got the file's
+/// name: whoever has it now may have written, and the old content is left alone.
 ///
 /// # Errors
 /// [`CacheError::Unsafe`] if the file or its folder is not ours to trust; [`CacheError::Io`]
 /// otherwise. The old content is still there then.
-pub(super) fn replace(path: &Path, bytes: &[u8], _held: &CacheLock) -> Result<(), CacheError> {
+pub(super) fn replace(path: &Path, bytes: &[u8], held: &CacheLock) -> Result<bool, CacheError> {
     let target = platform::trusted_target(path)?;
     let floor = fs::metadata(&target).and_then(|metadata| metadata.modified()).ok();
     let temporary = beside(&target, ".tokenkeep-tmp")?;
     let replaced = write_temporary(&temporary, bytes, floor)
         .map_err(CacheError::io("write", &temporary))
-        .and_then(|file| match platform::rename_over(&temporary, &target) {
-            Ok(()) => Ok(file),
-            Err(error) if platform::is_not_replaceable(&error) => {
-                let _gone = fs::remove_file(&temporary);
-                write_in_place(&target, bytes).map_err(CacheError::io("write", &target))
+        .and_then(|file| {
+            // not before, because a disk takes its time for all that; and the temporary file may
+            // be that of the next holder by now, so it stays
+            if !held.is_intact() {
+                return Ok(None);
             }
-            Err(error) => Err(CacheError::io("replace", &target)(error)),
+            match platform::rename_over(&temporary, &target) {
+                Ok(()) => Ok(Some(file)),
+                Err(error) if platform::is_not_replaceable(&error) => {
+                    let _gone = fs::remove_file(&temporary);
+                    write_in_place(&target, bytes).map(Some).map_err(CacheError::io("write", &target))
+                }
+                Err(error) => Err(CacheError::io("replace", &target)(error)),
+            }
         });
-    let file = replaced.inspect_err(|_| {
+    let replaced = replaced.inspect_err(|_| {
         // what it holds is secret, and the error that counts is the first one
         let _gone = fs::remove_file(&temporary);
     })?;
+    let Some(file) = replaced else {
+        return Ok(false);
+    };
     // once more, now that everybody can see the data: readers in between have a later clock
     set_modified_now(&file, floor).map_err(CacheError::io("set the time of", &target))?;
-    platform::sync_folder(folder_of(&target)).map_err(CacheError::io("sync", folder_of(&target)))
+    platform::sync_folder(folder_of(&target)).map_err(CacheError::io("sync", folder_of(&target)))?;
+    Ok(true)
 }
 
 /// Removes the file, if it is there.
@@ -179,7 +191,7 @@ mod tests {
         }
 
         fn replace(&self, content: &str) -> Result<(), CacheError> {
-            replace(&self.cache(), content.as_bytes(), &self.held)
+            replace(&self.cache(), content.as_bytes(), &self.held).map(|written| assert!(written))
         }
 
         fn names(&self) -> Vec<String> {

@@ -88,9 +88,9 @@ impl Blob for SecretServiceItem {
         self.ask(move |keyring| keyring.read(&name)).map(|secret| secret.map(decode))
     }
 
-    fn write(&self, bytes: &[u8], _held: &CacheLock) -> Result<(), CacheError> {
+    fn write(&self, bytes: &[u8], _held: &CacheLock) -> Result<bool, CacheError> {
         let (name, bytes) = (self.name.clone(), Zeroizing::new(bytes.to_vec()));
-        self.ask(move |keyring| keyring.write(&name, &bytes))
+        self.ask(move |keyring| keyring.write(&name, &bytes)).map(|()| true)
     }
 
     fn remove(&self, _held: &CacheLock) -> Result<(), CacheError> {

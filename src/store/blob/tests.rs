@@ -119,10 +119,10 @@ impl<const IS_FILE: bool> Blob for Kept<IS_FILE> {
         Ok(content.clone().map(Zeroizing::new))
     }
 
-    fn write(&self, bytes: &[u8], _held: &CacheLock) -> Result<(), CacheError> {
+    fn write(&self, bytes: &[u8], _held: &CacheLock) -> Result<bool, CacheError> {
         *self.writes.lock().unwrap() += 1;
         *self.content.lock().unwrap() = Some(bytes.to_vec());
-        Ok(())
+        Ok(true)
     }
 
     fn remove(&self, _held: &CacheLock) -> Result<(), CacheError> {

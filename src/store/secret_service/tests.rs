@@ -175,7 +175,7 @@ fn a_locked_keyring_is_neither_empty_nor_replaced_by_plaintext() {
     let held = cache.lock();
     for result in [
         cache.item.read().map(drop),
-        cache.item.write(b"{}", &held),
+        cache.item.write(b"{}", &held).map(drop),
         cache.item.remove(&held),
         cache.open(true).map(drop),
     ] {
