@@ -4,7 +4,6 @@
 //! Run it with `cargo bench --bench token`, after `scripts/setup`.
 
 #![expect(clippy::print_stdout, reason = "a benchmark's output is its purpose")]
-#![expect(unreachable_pub, reason = "a program exports nothing; its modules still say what they share")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};
