@@ -28,3 +28,4 @@ mod many_processes;
 mod proxies;
 mod signals;
 mod silent;
+mod terminal;
