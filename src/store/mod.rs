@@ -1,7 +1,7 @@
 //! Where a document rests, and how it is changed without losing anybody's work.
 //!
 //! A platform brings a `Blob`, which reads and writes bytes. `BlobStore` makes a [`Store`] of it:
-//! lock, reload, apply, write, signal, unlock, once for all of them. [`open`] chooses.
+//! lock, reload, apply, write, signal, unlock, once for all of them. [`open()`] chooses.
 
 mod blob;
 #[cfg(windows)]
