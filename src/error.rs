@@ -1,5 +1,7 @@
 //! What can go wrong: what happened, why, and the next command.
 
+mod vault;
+
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -8,6 +10,8 @@ use std::time::Duration;
 
 use crate::cloud::TenantId;
 use crate::token::{Claims, Scopes};
+
+pub use self::vault::{ProtectorError, VaultError};
 
 /// The result of everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -530,14 +534,17 @@ pub enum CacheError {
         /// What is wrong with it.
         detail: String,
     },
+    /// The vault's own trouble, with its own advice.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
 }
 
 impl CacheError {
     /// What to do next, as one line for a person.
     #[must_use]
     pub fn hint(&self) -> String {
-        const THREE_WAYS: &str = "start a Secret Service (gnome-keyring, KWallet or KeePassXC) in a D-Bus session, \
-             run inside one (dbus-run-session), or accept plaintext: --store plaintext";
+        const THREE_WAYS: &str = "make a vault, which needs no desktop: tokenkeep vault init; or start a Secret Service \
+             (gnome-keyring, KWallet or KeePassXC) in a D-Bus session, or accept plaintext: --store plaintext";
         match self {
             Self::Conflict { .. } => {
                 "use a cache of your own: --cache NAME, or remove the other item with your keyring's manager".to_owned()
@@ -550,7 +557,9 @@ impl CacheError {
                 EncryptionLayer::Collection => format!(
                     "create a default keyring with your keyring's manager; or {THREE_WAYS}"
                 ),
-                EncryptionLayer::Platform => "accept plaintext: --store plaintext".to_owned(),
+                EncryptionLayer::Platform => {
+                    "make a vault: tokenkeep vault init, and use it: --store vault".to_owned()
+                }
                 EncryptionLayer::Service => format!("nothing offers a Secret Service; {THREE_WAYS}"),
             },
             Self::Io { path, .. } => format!("check that you may read and write {}", path.display()),
@@ -566,8 +575,9 @@ impl CacheError {
             }
             Self::NewerFormat { .. } => "use the newer tokenkeep".to_owned(),
             Self::Timeout { .. } => {
-                "see whether your keyring is waiting for you on another screen; or accept plaintext: --store plaintext".to_owned()
+                "see whether your keyring is waiting for you on another screen; or use a vault: tokenkeep vault init, then --store vault".to_owned()
             }
+            Self::Vault(error) => error.hint(),
             Self::Unsafe { path, .. } => format!(
                 "make {} a file of your own, not a link: mode 0600 in a folder of mode 0700",
                 path.display()

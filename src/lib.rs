@@ -7,6 +7,7 @@ pub mod document;
 mod entra;
 pub mod error;
 mod options;
+mod process;
 mod record;
 pub mod store;
 pub mod time;

@@ -52,8 +52,9 @@ impl fmt::Display for CacheName {
 
 /// Asks for a cache that outlives the process and is shared with every tool that uses its name.
 ///
-/// Encrypted by the platform (DPAPI, Keychain, Secret Service) unless [`allow_unencrypted_storage`]
-/// says that plaintext will do where encryption cannot work. The defaults are those of
+/// Encrypted by the platform (DPAPI, Keychain, Secret Service) or, on Linux without a working
+/// Secret Service, by the user's vault; unencrypted only if [`allow_unencrypted_storage`] says that
+/// plaintext will do where neither can work. The defaults are those of
 /// azure-identity, so tools in other languages find the same cache (spec S-B 2.5).
 ///
 /// ```
@@ -75,7 +76,7 @@ pub struct TokenCachePersistenceOptions {
     pub name: CacheName,
     /// Whether a file that only its mode protects will do on Linux when no Secret Service works.
     pub allow_unencrypted_storage: bool,
-    /// Where to keep it, for programs that do not leave that to the platform.
+    /// Where to keep it, for programs that do not leave that to what the machine has.
     pub storage: Storage,
 }
 
@@ -106,13 +107,16 @@ impl TokenCachePersistenceOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Storage {
-    /// The platform's encrypted store; plaintext only if it cannot work *and* that was allowed.
+    /// The platform's encrypted store; if it cannot work on Linux, the user's vault; plaintext only
+    /// if there is none *and* that was allowed.
     #[default]
     Auto,
     /// The platform's encrypted store, whatever else is allowed.
     Platform,
     /// The plaintext file. Choosing it is the permission.
     Plaintext,
+    /// The user's vault: a file encrypted by a key of its own, which needs no desktop.
+    Vault,
 }
 
 #[cfg(test)]

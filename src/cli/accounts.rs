@@ -21,10 +21,16 @@ pub(super) fn run(arguments: &Accounts, settings: &Settings, output: Output) -> 
 fn list(settings: &Settings, output: Output) -> Result<(), Failure> {
     let caches = OpenCache::both(settings)?;
     let listed = caches::accounts(&caches);
-    let defaults = DefaultAccounts::of_user()?;
+    let defaults = DefaultAccounts::of(settings)?;
+    let mut default = Vec::new();
+    for ListedAccount { account, .. } in &listed {
+        if defaults.get(&account.environment)?.as_ref() == Some(&account.home_account_id) {
+            default.push((account.environment.as_str(), account.home_account_id.as_str()));
+        }
+    }
     let is_default = |listed: &ListedAccount| {
         let account = &listed.account;
-        defaults.of(&account.environment) == Some(account.home_account_id.as_str())
+        default.contains(&(account.environment.as_str(), account.home_account_id.as_str()))
     };
     if output.is_json() {
         let accounts = listed.iter().map(|listed| to_json(listed, is_default(listed)));
@@ -61,7 +67,7 @@ fn set(hint: &str, settings: &Settings, output: Output) -> Result<(), Failure> {
     let accounts = account::of_cloud(listed, host);
     let account =
         account::choose(&accounts, Some(hint), None, settings.client_id(), settings.cache.name.as_str())?;
-    DefaultAccounts::of_user()?.set(host, Some(&account.home_account_id))?;
+    DefaultAccounts::of(settings)?.set(host, Some(&account.home_account_id))?;
     if output.is_json() {
         return output.json(&json!({ "default": {
             "username": account.username,
@@ -72,7 +78,7 @@ fn set(hint: &str, settings: &Settings, output: Output) -> Result<(), Failure> {
 }
 
 fn unset(settings: &Settings, output: Output) -> Result<(), Failure> {
-    DefaultAccounts::of_user()?.set(settings.authority.host(), None)?;
+    DefaultAccounts::of(settings)?.set(settings.authority.host(), None)?;
     if output.is_json() {
         return output.json(&json!({ "default": null }));
     }

@@ -1,9 +1,16 @@
 //! What can be written on the command line.
 
+mod vault;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+pub(super) use self::vault::{
+    Audit, Export, Import, ProtectorChoice, ProtectorCommand, TransferOptions, TransferStore, Vault,
+    VaultCommand, VaultInit,
+};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -13,8 +20,8 @@ Exit codes:
   3  a person has to sign in
   4  no such account
   5  several accounts match
-  6  the cache is damaged or of a newer format
-  7  the cache is locked, or its key or encryption is unavailable
+  6  the cache or the vault is damaged or of a newer format
+  7  the cache or the vault is locked, or its key or encryption is unavailable
   8  network trouble, or the provider asks to come back later
 
 HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, BROWSER, NO_COLOR, RUST_LOG and the XDG folders are honoured, too.";
@@ -82,10 +89,12 @@ pub(super) struct GlobalOptions {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum StoreChoice {
-    /// The platform's encrypted store
+    /// The platform's encrypted store; on Linux, where it cannot work, the vault if there is one
     Auto,
     /// The platform's encrypted store, and nothing else
     Platform,
+    /// The vault: an encrypted file that needs no desktop
+    Vault,
     /// A file that only its mode (0600) protects
     Plaintext,
 }
@@ -104,6 +113,14 @@ pub(super) enum Command {
     Logout(Logout),
     /// Remove stale entries, an account, or the whole cache, after asking
     Clear(Clear),
+    /// Make, open and look after the vault: encrypted without a desktop
+    Vault(Vault),
+    /// Show what happened to the logins of the vault
+    Audit(Audit),
+    /// Take over the logins of another store
+    Import(Import),
+    /// Put the logins of this store into another one
+    Export(Export),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page
@@ -132,7 +149,8 @@ pub(super) struct Login {
     #[arg(long)]
     pub(super) enable_cae: bool,
 
-    /// Write the authentication record to this file, or to the standard output with `-`
+    /// Write the authentication record to this file, to the standard output with `-`, or into the
+    /// vault with `vault:NAME`
     #[arg(long, value_name = "FILE")]
     pub(super) record_out: Option<PathBuf>,
 }
@@ -147,7 +165,8 @@ pub(super) struct Token {
     #[arg(long, value_name = "HINT", conflicts_with = "record")]
     pub(super) account: Option<String>,
 
-    /// The account of this authentication record; `-` reads it from the standard input
+    /// The account of this authentication record; `-` reads it from the standard input, `vault:NAME`
+    /// from the vault
     #[arg(long, value_name = "FILE")]
     pub(super) record: Option<PathBuf>,
 
@@ -216,7 +235,8 @@ pub(super) struct Record {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RecordCommand {
-    /// Write the record of an account of the cache to a file, or to the standard output with `-`
+    /// Write the record of an account of the cache to a file, to the standard output with `-`, or
+    /// into the vault with `vault:NAME`
     Export {
         #[arg(value_name = "FILE")]
         file: PathBuf,
@@ -224,7 +244,9 @@ pub(super) enum RecordCommand {
         #[arg(long, value_name = "HINT")]
         account: Option<String>,
     },
-    /// Show what a record says; `-` reads it from the standard input
+    /// List the records in the vault
+    List,
+    /// Show what a record says; `-` reads it from the standard input, `vault:NAME` from the vault
     Show {
         #[arg(value_name = "FILE")]
         file: PathBuf,
@@ -330,7 +352,11 @@ mod tests {
             "tokenkeep clear --stale --all",
             "tokenkeep accounts default",
             "tokenkeep accounts default a --unset",
-            "tokenkeep token --store vault",
+            "tokenkeep token --store elsewhere",
+            "tokenkeep vault",
+            "tokenkeep vault init --protector hope",
+            "tokenkeep import",
+            "tokenkeep export --to auto",
             "tokenkeep -q -v token",
         ] {
             let error = parse(line).unwrap_err();

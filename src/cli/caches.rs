@@ -49,6 +49,16 @@ impl OpenCache {
         self.entries().filter(|removal| !kept.contains(&removal.key())).collect()
     }
 
+    /// What of another document these changes would take over: entries that are new, or newer.
+    pub(super) fn plan_merge(&self, changes: &ChangeSet) -> Vec<Removal> {
+        let mut after = (*self.document).clone();
+        after.apply(changes);
+        let entries = after.entries().into_iter().filter(|entry| {
+            after.entry(&entry.section, &entry.key) != self.document.entry(&entry.section, &entry.key)
+        });
+        entries.map(|entry| Removal { cache: self.name.clone(), entry, why: None }).collect()
+    }
+
     /// Everything that is there.
     pub(super) fn entries(&self) -> impl Iterator<Item = Removal> {
         let entries = self.document.entries().into_iter();

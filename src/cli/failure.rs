@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::account::AccountError;
-use crate::error::{CacheError, Candidate, Error, InvalidArgument, ProviderError, Unavailable};
+use crate::error::{CacheError, Candidate, Error, InvalidArgument, ProviderError, Unavailable, VaultError};
 use crate::token::Claims;
 
 /// Why a command failed.
@@ -72,6 +72,7 @@ impl Failure {
                 Error::Cache(error) => match error {
                     CacheError::Conflict { .. } | CacheError::Io { .. } | CacheError::Unsafe { .. } => 1,
                     CacheError::Damaged { .. } | CacheError::NewerFormat { .. } => 6,
+                    CacheError::Vault(error) => of_vault(error),
                     CacheError::EncryptionUnavailable { .. }
                     | CacheError::KeyUnavailable { .. }
                     | CacheError::Locked { .. }
@@ -115,6 +116,7 @@ impl Failure {
                     CacheError::NewerFormat { .. } => "cache_newer_format",
                     CacheError::Timeout { .. } => "cache_timeout",
                     CacheError::Unsafe { .. } => "cache_unsafe",
+                    CacheError::Vault(error) => error.kind(),
                 },
             },
         }
@@ -210,6 +212,21 @@ impl From<InvalidArgument> for Failure {
     }
 }
 
+fn of_vault(error: &VaultError) -> u8 {
+    match error {
+        error if error.is_damage() => 6,
+        VaultError::AlreadyExists { .. }
+        | VaultError::LastProtector { .. }
+        | VaultError::NoSuchProtector { .. } => 2,
+        VaultError::DiskFull { .. }
+        | VaultError::Io { .. }
+        | VaultError::ReadOnly { .. }
+        | VaultError::StaleHandle { .. }
+        | VaultError::Unsafe { .. } => 1,
+        _ => 7,
+    }
+}
+
 /// What the parser of the command line said, in the same form.
 pub(super) fn usage_json(error: &clap::Error) -> Value {
     let text = error.render().to_string();
@@ -252,7 +269,7 @@ mod tests {
     use crate::cloud::TenantId;
     use crate::error::{
         AuthenticationFailed, EncryptionLayer, InteractionReason, InteractionRequired, NetworkError,
-        ProviderError, RemovedGrant,
+        ProtectorError, ProviderError, RemovedGrant,
     };
     use crate::token::Scopes;
 
@@ -293,6 +310,8 @@ mod tests {
     #[test]
     fn every_failure_has_its_exit_code() {
         let cache = |error: CacheError| Failure::from(error);
+        let vault = |error: VaultError| Failure::from(CacheError::from(error));
+        let refused = |source| vault(VaultError::Protector { path: "x".into(), source });
         let unavailable = |error: Unavailable| Failure::Library(error.into());
         let detail = String::new;
         let (credential, waited) = ("SharedTokenCacheCredential", Duration::from_secs(10));
@@ -331,6 +350,18 @@ mod tests {
             ),
             (cache(CacheError::Damaged { place: place(), detail: detail() }), 6),
             (cache(CacheError::NewerFormat { place: place(), detail: detail() }), 6),
+            (vault(VaultError::Damaged { path: "x".into(), detail: detail() }), 6),
+            (vault(VaultError::Empty { path: "x".into() }), 6),
+            (vault(VaultError::NewerFormat { path: "x".into(), found: 9, known: 2 }), 6),
+            (refused(ProtectorError::Damaged { detail: detail() }), 6),
+            (vault(VaultError::Absent { path: "x".into() }), 7),
+            (vault(VaultError::Locked { path: "x".into() }), 7),
+            (refused(ProtectorError::Gone { keeper: "keyring", detail: detail() }), 7),
+            (refused(ProtectorError::KeyringLocked), 7),
+            (refused(ProtectorError::PromptRefused), 7),
+            (refused(ProtectorError::WrongSecret { what: "passphrase" }), 7),
+            (vault(VaultError::LastProtector { path: "x".into(), slot: 1 }), 2),
+            (vault(VaultError::DiskFull { path: "x".into() }), 1),
             (
                 cache(CacheError::EncryptionUnavailable {
                     place: place(),

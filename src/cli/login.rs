@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::account;
 use super::arguments::Login;
 use super::caches::deadline;
 use super::failure::Failure;
@@ -12,7 +11,7 @@ use super::interact::Terminal;
 use super::output::{FAINT, Output, STRONG, printable};
 use super::settings::{Settings, shell_word};
 use super::state::DefaultAccounts;
-use super::{private_file, record, runtime};
+use super::{account, record, runtime};
 use crate::credential::{CredentialOptions, DeviceCodeCredential, InteractiveBrowserCredential};
 use crate::document::ChangeSet;
 use crate::entra::launch::Surroundings;
@@ -28,7 +27,7 @@ pub(super) fn run(arguments: &Login, settings: &Settings, output: Output) -> Res
         .enable_cae(arguments.enable_cae);
     let headless = Surroundings::of_this_process().headless();
     let way = Way::choose(arguments, settings.no_input, headless)?;
-    check_record_out(arguments, output)?;
+    check_record_out(arguments, settings, output)?;
 
     // What cannot be kept is told before a person is asked for anything.
     let store = settings.open_store(arguments.enable_cae)?;
@@ -37,7 +36,7 @@ pub(super) fn run(arguments: &Login, settings: &Settings, output: Output) -> Res
     let cache = store.describe();
     let record = sign_in(way, &settings.credential(Arc::clone(&store)), &request, output)?;
     if let Some(file) = &arguments.record_out {
-        record::write(file, &record, output)?;
+        record::write(file, &record, settings, output)?;
     }
     let needs_name = !is_meant_without_a_hint(&record, store.as_ref(), settings);
     report(arguments, settings, &record, &cache, needs_name, output)
@@ -49,9 +48,8 @@ fn is_meant_without_a_hint(record: &AuthenticationRecord, store: &dyn Store, set
     let Ok(snapshot) = store.load() else { return true };
     let host = settings.authority.host();
     let accounts = account::of_cloud(snapshot.document.accounts(), host);
-    let defaults = DefaultAccounts::of_user().ok();
-    let default = defaults.as_ref().and_then(|defaults| defaults.of(host));
-    account::choose(&accounts, None, default, settings.client_id(), "")
+    let default = DefaultAccounts::of(settings).and_then(|defaults| defaults.get(host)).ok().flatten();
+    account::choose(&accounts, None, default.as_deref(), settings.client_id(), "")
         .is_ok_and(|meant| meant.home_account_id.eq_ignore_ascii_case(record.home_account_id()))
 }
 
@@ -130,9 +128,9 @@ fn by_device_code(
     signed_in
 }
 
-fn check_record_out(arguments: &Login, output: Output) -> Result<(), Failure> {
+fn check_record_out(arguments: &Login, settings: &Settings, output: Output) -> Result<(), Failure> {
     match &arguments.record_out {
-        Some(file) if !record::is_standard(file) => private_file::check(file),
+        Some(file) if !record::is_standard(file) => record::check(file, settings),
         Some(_) if output.is_json() => Err(Failure::usage(
             "--json and --record-out - both want the standard output",
             "write the record to a file, or leave --json out",

@@ -50,9 +50,9 @@ pub(super) fn choose(
     let host = settings.authority.host();
     let listed = caches::accounts(caches).into_iter().map(|listed| listed.account).collect();
     let accounts = account::of_cloud(listed, host);
-    let defaults = DefaultAccounts::of_user()?;
+    let default = DefaultAccounts::of(settings)?.get(host)?;
     let name = settings.cache.name.as_str();
-    let chosen = account::choose(&accounts, hint, defaults.of(host), settings.client_id(), name)?;
+    let chosen = account::choose(&accounts, hint, default.as_deref(), settings.client_id(), name)?;
     Ok(chosen.clone())
 }
 
@@ -71,10 +71,13 @@ pub(super) fn forget_default_accounts(
     settings: &Settings,
     signed_out: &[CachedAccount],
 ) -> Result<(), Failure> {
-    let mut defaults = DefaultAccounts::of_user()?;
-    let is_default =
-        |account: &&CachedAccount| defaults.of(&account.environment) == Some(&account.home_account_id);
-    let affected: Vec<&CachedAccount> = signed_out.iter().filter(is_default).collect();
+    let mut defaults = DefaultAccounts::of(settings)?;
+    let mut affected: Vec<&CachedAccount> = Vec::new();
+    for account in signed_out {
+        if defaults.get(&account.environment)?.as_ref() == Some(&account.home_account_id) {
+            affected.push(account);
+        }
+    }
     if affected.is_empty() {
         return Ok(());
     }

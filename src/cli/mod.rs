@@ -3,6 +3,7 @@
 mod account;
 mod accounts;
 mod arguments;
+mod audit;
 mod caches;
 mod clear;
 mod failure;
@@ -20,6 +21,9 @@ mod settings;
 mod state;
 mod times;
 mod token;
+mod transfer;
+mod unlocking;
+mod vault;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -47,8 +51,9 @@ pub fn main() -> ExitCode {
     let Arguments { global, command } = arguments;
     let output = Output::new(global.json, global.quiet, global.no_input);
     logging::start(global.verbose);
-    let settings =
-        || -> Result<Settings, Failure> { Ok(Settings::new(&global, variable, Places::of_current_user()?)?) };
+    let settings = || -> Result<Settings, Failure> {
+        Ok(Settings::new(&global, variable, Places::of_current_user()?, output)?)
+    };
     match run(&command, settings, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
@@ -66,12 +71,16 @@ fn run(
 ) -> Result<(), Failure> {
     match command {
         Command::Accounts(arguments) => accounts::run(arguments, &settings()?, output),
+        Command::Audit(arguments) => audit::run(arguments, &settings()?, output),
         Command::Clear(arguments) => clear::run(arguments, &settings()?, output),
         Command::Completions(arguments) => man::completions(arguments, output),
+        Command::Export(arguments) => transfer::export(arguments, &settings()?, output),
+        Command::Import(arguments) => transfer::import(arguments, &settings()?, output),
         Command::Login(arguments) => login::run(arguments, &settings()?, output),
         Command::Logout(arguments) => logout::run(arguments, &settings()?, output),
         Command::Man(arguments) => man::man(arguments, output),
         Command::Record(arguments) => record::run(arguments, &settings()?, output),
         Command::Token(arguments) => token::run(arguments, &settings()?, output),
+        Command::Vault(arguments) => vault::run(arguments, &settings()?, output),
     }
 }

@@ -37,6 +37,11 @@ impl Output {
         self.json
     }
 
+    /// Whether only what was asked for is to be said.
+    pub(super) const fn is_quiet(self) -> bool {
+        self.quiet
+    }
+
     /// Prints bytes as they are: tokens, records, scripts.
     pub(super) fn raw(self, bytes: &[u8]) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();

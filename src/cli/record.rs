@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::account;
 use super::arguments::{Record, RecordCommand};
-use super::caches::{self, OpenCache};
+use super::caches::{self, OpenCache, deadline};
 use super::failure::Failure;
 use super::output::{FAINT, Output, printable};
 use super::private_file;
@@ -14,7 +14,7 @@ use super::settings::Settings;
 use super::state::DefaultAccounts;
 use crate::cloud::TenantId;
 use crate::document::CachedAccount;
-use crate::error::InvalidArgument;
+use crate::error::{CacheError, InvalidArgument};
 use crate::record::AuthenticationRecord;
 
 /// A record is at most this long (spec S-B 1.3); the reader of records tells of longer ones.
@@ -23,8 +23,9 @@ const MAX_LENGTH: u64 = 10 * 1024;
 pub(super) fn run(arguments: &Record, settings: &Settings, output: Output) -> Result<(), Failure> {
     match &arguments.command {
         RecordCommand::Export { file, account } => export(file, account.as_deref(), settings, output),
+        RecordCommand::List => list(settings, output),
         RecordCommand::Show { file } => {
-            let record = read(file, settings.no_input)?;
+            let record = read(file, settings)?;
             if output.is_json() { output.json(&to_json(&record)) } else { output.text(&in_words(&record)) }
         }
     }
@@ -34,16 +35,16 @@ fn export(file: &Path, hint: Option<&str>, settings: &Settings, output: Output) 
     let caches = OpenCache::both(settings)?;
     let listed = caches::accounts(&caches).into_iter().map(|listed| listed.account).collect();
     let accounts = account::of_cloud(listed, settings.authority.host());
-    let defaults = DefaultAccounts::of_user()?;
+    let default = DefaultAccounts::of(settings)?.get(settings.authority.host())?;
     let account = account::choose(
         &accounts,
         hint,
-        defaults.of(settings.authority.host()),
+        default.as_deref(),
         settings.client_id(),
         settings.cache.name.as_str(),
     )?;
     let record = of_account(account, settings);
-    write(file, &record, output)?;
+    write(file, &record, settings, output)?;
     if is_standard(file) {
         return Ok(());
     }
@@ -55,6 +56,14 @@ fn export(file: &Path, hint: Option<&str>, settings: &Settings, output: Output) 
         printable(account::display_name(account)),
         file.display()
     ))
+}
+
+fn list(settings: &Settings, output: Output) -> Result<(), Failure> {
+    let names = settings.vault()?.record_names().map_err(CacheError::from)?;
+    if output.is_json() {
+        return output.json(&json!({ "version": 1, "records": names }));
+    }
+    names.iter().try_for_each(|name| output.text(&printable(name)))
 }
 
 /// The record by which the account of a cache is found again.
@@ -107,11 +116,20 @@ pub(super) fn at_authority(
     }
 }
 
-/// Reads a record from a file, or from the standard input if the file is `-`.
-pub(super) fn read(file: &Path, no_input: bool) -> Result<AuthenticationRecord, Failure> {
+/// Reads a record from a file, from the standard input if the file is `-`, from the vault if it is
+/// `vault:NAME`.
+pub(super) fn read(file: &Path, settings: &Settings) -> Result<AuthenticationRecord, Failure> {
+    if let Some(name) = name_in_vault(file) {
+        return settings.vault()?.record(name)?.ok_or_else(|| {
+            Failure::usage(
+                format!("the vault has no record {name:?}"),
+                "see which there are: tokenkeep record list",
+            )
+        });
+    }
     let bytes = if !is_standard(file) {
         private_file::read(file, MAX_LENGTH)?
-    } else if no_input {
+    } else if settings.no_input {
         return Err(Failure::usage(
             "the record is on the standard input, which --no-input does not read",
             "give the record's file by its name",
@@ -131,14 +149,37 @@ pub(super) fn read(file: &Path, no_input: bool) -> Result<AuthenticationRecord, 
     Ok(AuthenticationRecord::deserialize(&String::from_utf8_lossy(&bytes))?)
 }
 
-/// Writes a record to a file, or to the standard output if the file is `-`.
-pub(super) fn write(file: &Path, record: &AuthenticationRecord, output: Output) -> Result<(), Failure> {
+/// Writes a record to a file, to the standard output if the file is `-`, into the vault if it is
+/// `vault:NAME`.
+pub(super) fn write(
+    file: &Path,
+    record: &AuthenticationRecord,
+    settings: &Settings,
+    output: Output,
+) -> Result<(), Failure> {
+    if let Some(name) = name_in_vault(file) {
+        let kept = settings.vault()?.set_record(name, Some(record), deadline());
+        return Ok(kept.map_err(CacheError::from)?);
+    }
     let text = record.serialize();
     if is_standard(file) {
         output.raw(format!("{text}\n").as_bytes())
     } else {
         private_file::write(file, text.as_bytes())
     }
+}
+
+/// Whether a record could be written there, so that nobody is asked to sign in for nothing.
+pub(super) fn check(file: &Path, settings: &Settings) -> Result<(), Failure> {
+    match name_in_vault(file) {
+        Some("") => Err(Failure::usage("a record in the vault needs a name", "write vault:NAME")),
+        Some(_) => Ok(settings.vault().map(drop)?),
+        None => private_file::check(file),
+    }
+}
+
+fn name_in_vault(file: &Path) -> Option<&str> {
+    file.to_str()?.strip_prefix("vault:")
 }
 
 /// Whether the file stands for the standard input or output.
@@ -179,8 +220,8 @@ mod tests {
     use crate::store::Places;
 
     fn settings(given: &GlobalOptions) -> Settings {
-        let places = Places { home: "/none".into(), local_data: "/none".into() };
-        Settings::new(given, |_| None, places).unwrap()
+        let output = Output::new(false, true, true);
+        Settings::new(given, |_| None, Places::below("/none"), output).unwrap()
     }
 
     fn record(authority: &str) -> AuthenticationRecord {
@@ -243,6 +284,7 @@ mod tests {
 
     #[test]
     fn the_standard_input_is_not_read_against_the_users_will() {
-        assert_eq!(read(Path::new("-"), true).unwrap_err().exit_code(), 2);
+        let given = GlobalOptions { no_input: true, ..GlobalOptions::default() };
+        assert_eq!(read(Path::new("-"), &settings(&given)).unwrap_err().exit_code(), 2);
     }
 }

@@ -1,20 +1,23 @@
 //! What holds for a whole call: an option wins over the environment, and that over the default.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use clap::ValueEnum as _;
 
 use super::arguments::{GlobalOptions, StoreChoice};
+use super::output::Output;
+use super::unlocking::AtTheTerminal;
 use crate::cloud::{Authority, TenantId};
 use crate::credential::{CredentialOptions, DEVELOPER_SIGN_ON_CLIENT_ID};
 use crate::error::{CacheError, Error, InvalidArgument, Result};
 use crate::options::{CacheName, Storage, TokenCachePersistenceOptions};
-use crate::store::{self, Places, Store};
+use crate::store::vault::{Unlocking, Vault};
+use crate::store::{self, ChosenStorage, Places, Store};
 use crate::token::Scopes;
 
 /// The settings of one call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) authority: Authority,
     /// Whether the authority was asked for by option, so that nothing else may stand in for it.
@@ -26,6 +29,10 @@ pub(super) struct Settings {
     pub(super) no_input: bool,
     pub(super) places: Places,
     pub(super) tenant: Option<TenantId>,
+    /// How a vault is opened.
+    pub(super) unlocking: Arc<dyn Unlocking>,
+    /// The vault once it was opened: this call keeps it open.
+    vault: OnceLock<Vault>,
     /// The options of this call that a next command needs as well.
     pub(super) to_repeat: Vec<String>,
 }
@@ -39,6 +46,7 @@ impl Settings {
         given: &GlobalOptions,
         variable: impl Fn(&str) -> Option<String>,
         places: Places,
+        output: Output,
     ) -> Result<Self> {
         let chosen = |option: &Option<String>, name: &'static str| match option {
             Some(value) => Some(Chosen { value: value.clone(), variable: None }),
@@ -61,6 +69,8 @@ impl Settings {
                 .transpose()?,
             disable_instance_discovery: given.disable_instance_discovery,
             no_input: given.no_input,
+            unlocking: Arc::new(AtTheTerminal::new(&places, output)),
+            vault: OnceLock::new(),
             places,
             tenant: chosen(&given.tenant, "AZURE_TENANT_ID")
                 .map(|chosen| chosen.parse(TenantId::parse))
@@ -76,7 +86,29 @@ impl Settings {
 
     /// Opens one of the two caches.
     pub(super) fn open_store(&self, cae: bool) -> Result<Arc<dyn Store>, CacheError> {
-        store::open(&self.cache, cae, &self.places)
+        store::open_with(&self.cache, cae, &self.places, &self.unlocking)
+    }
+
+    /// The same settings for another store.
+    pub(super) fn with_storage(&self, storage: Storage) -> Self {
+        Self { cache: self.cache.clone().storage(storage), ..self.clone() }
+    }
+
+    /// The vault if that is where the cache rests, opened.
+    pub(super) fn vault_in_use(&self) -> Result<Option<&Vault>, CacheError> {
+        match store::choose(&self.cache, &self.places)? {
+            ChosenStorage::Vault(_) => Ok(Some(self.vault()?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The user's vault, opened.
+    pub(super) fn vault(&self) -> Result<&Vault, CacheError> {
+        if let Some(vault) = self.vault.get() {
+            return Ok(vault);
+        }
+        let vault = store::vault::open(&self.places.vault(), self.unlocking.as_ref())?;
+        Ok(self.vault.get_or_init(|| vault))
     }
 
     /// Options of a credential that works on `store`, the only one that this call will touch.
@@ -165,6 +197,7 @@ const fn storage(choice: StoreChoice) -> Storage {
         StoreChoice::Auto => Storage::Auto,
         StoreChoice::Platform => Storage::Platform,
         StoreChoice::Plaintext => Storage::Plaintext,
+        StoreChoice::Vault => Storage::Vault,
     }
 }
 
@@ -173,7 +206,7 @@ fn storage_named(name: &str) -> Result<Storage> {
         InvalidArgument::new(
             "store",
             format!("{name:?} is none that this version knows"),
-            "choose one of auto, platform, plaintext",
+            "choose one of auto, platform, vault, plaintext",
         )
         .into()
     })
@@ -184,6 +217,7 @@ const fn store_name(choice: StoreChoice) -> &'static str {
         StoreChoice::Auto => "auto",
         StoreChoice::Platform => "platform",
         StoreChoice::Plaintext => "plaintext",
+        StoreChoice::Vault => "vault",
     }
 }
 
@@ -205,7 +239,7 @@ mod tests {
     use super::*;
 
     fn places() -> Places {
-        Places { home: "/home/someone".into(), local_data: "/home/someone".into() }
+        Places::below("/home/someone")
     }
 
     fn settings(given: &GlobalOptions, environment: &[(&str, &str)]) -> Result<Settings> {
@@ -213,7 +247,7 @@ mod tests {
             let found = environment.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        Settings::new(given, variable, places())
+        Settings::new(given, variable, places(), Output::new(false, true, true))
     }
 
     const ENVIRONMENT: &[(&str, &str)] = &[
@@ -260,7 +294,7 @@ mod tests {
 
     #[test]
     fn no_store_but_plaintext_opens_plaintext() {
-        for store in [StoreChoice::Auto, StoreChoice::Platform, StoreChoice::Plaintext] {
+        for store in [StoreChoice::Auto, StoreChoice::Platform, StoreChoice::Vault, StoreChoice::Plaintext] {
             let given = GlobalOptions { store: Some(store), ..GlobalOptions::default() };
             let cache = settings(&given, &[]).unwrap().cache;
             assert!(!cache.allow_unencrypted_storage);
@@ -275,7 +309,7 @@ mod tests {
             ("AZURE_TENANT_ID", "a/b"),
             ("TOKENKEEP_CACHE", "../elsewhere"),
             ("TOKENKEEP_CLIENT_ID", "two words"),
-            ("TOKENKEEP_STORE", "vault"),
+            ("TOKENKEEP_STORE", "elsewhere"),
         ] {
             let error = settings(&GlobalOptions::default(), &[(name, value)]).unwrap_err();
             assert!(matches!(error, Error::InvalidArgument(_)), "{error}");

@@ -1,35 +1,74 @@
-//! The default accounts, one per cloud: `$XDG_STATE_HOME/tokenkeep/accounts.json`.
+//! The default accounts, one per cloud: in the vault if that is where the cache rests, else in
+//! `$XDG_STATE_HOME/tokenkeep/accounts.json`.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use directories::BaseDirs;
 use serde_json::{Map, Value, json};
 
+use super::caches::deadline;
 use super::failure::Failure;
 use super::private_file;
+use super::settings::Settings;
 use crate::cloud;
+use crate::error::CacheError;
+use crate::store::vault::Vault;
 
 const MEMBER: &str = "default_accounts";
 const MAX_LENGTH: u64 = 64 * 1024;
 
 /// Which account to use when none is named. Only `tokenkeep accounts default` sets one.
 #[derive(Debug)]
-pub(super) struct DefaultAccounts {
+pub(super) enum DefaultAccounts {
+    File(DefaultsFile),
+    Vault(Vault),
+}
+
+impl DefaultAccounts {
+    /// Those that go with the cache; there may be none.
+    pub(super) fn of(settings: &Settings) -> Result<Self, Failure> {
+        match settings.vault_in_use()? {
+            Some(vault) => Ok(Self::Vault(vault.clone())),
+            None => {
+                let path = settings.places.state.join("tokenkeep").join("accounts.json");
+                DefaultsFile::read(&path).map(Self::File)
+            }
+        }
+    }
+
+    /// The home account id of the default account of this host's cloud.
+    pub(super) fn get(&self, host: &str) -> Result<Option<String>, Failure> {
+        match self {
+            Self::File(file) => Ok(file.of(host).map(str::to_owned)),
+            Self::Vault(vault) => {
+                Ok(vault.default_account(&cloud::preferred_cache(host)).map_err(CacheError::from)?)
+            }
+        }
+    }
+
+    /// Sets or unsets the default account of this host's cloud.
+    pub(super) fn set(&mut self, host: &str, home_account_id: Option<&str>) -> Result<(), Failure> {
+        match self {
+            Self::File(file) => file.set(host, home_account_id),
+            Self::Vault(vault) => {
+                let cloud = cloud::preferred_cache(host);
+                Ok(vault
+                    .set_default_account(&cloud, home_account_id, deadline())
+                    .map_err(CacheError::from)?)
+            }
+        }
+    }
+}
+
+/// The file of those whose cache is in no vault.
+#[derive(Debug)]
+pub(super) struct DefaultsFile {
     path: PathBuf,
     /// Kept whole, so that members of a later version stay.
     root: Map<String, Value>,
 }
 
-impl DefaultAccounts {
-    /// Reads the user's own; there may be none.
-    pub(super) fn of_user() -> Result<Self, Failure> {
-        let folders = BaseDirs::new()
-            .ok_or_else(|| Failure::file("finding", "the home folder")(io::ErrorKind::NotFound.into()))?;
-        let state = folders.state_dir().unwrap_or_else(|| folders.data_local_dir());
-        Self::read(&state.join("tokenkeep").join("accounts.json"))
-    }
-
+impl DefaultsFile {
     fn read(path: &Path) -> Result<Self, Failure> {
         let root = match private_file::read(path, MAX_LENGTH) {
             Ok(text) => serde_json::from_slice(&text).map_err(|error| {
@@ -43,13 +82,11 @@ impl DefaultAccounts {
         Ok(Self { path: path.to_owned(), root })
     }
 
-    /// The home account id of the default account of this host's cloud.
-    pub(super) fn of(&self, host: &str) -> Option<&str> {
+    fn of(&self, host: &str) -> Option<&str> {
         self.root.get(MEMBER)?.get(cloud::preferred_cache(host))?.as_str()
     }
 
-    /// Sets or unsets the default account of this host's cloud.
-    pub(super) fn set(&mut self, host: &str, home_account_id: Option<&str>) -> Result<(), Failure> {
+    fn set(&mut self, host: &str, home_account_id: Option<&str>) -> Result<(), Failure> {
         let accounts = self.root.entry(MEMBER).or_insert_with(|| json!({}));
         if !accounts.is_object() {
             *accounts = json!({});
@@ -77,16 +114,16 @@ mod tests {
     fn each_cloud_has_its_own_default_under_any_of_its_names() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenkeep").join("accounts.json");
-        let mut accounts = DefaultAccounts::read(&path).unwrap();
+        let mut accounts = DefaultsFile::read(&path).unwrap();
         assert_eq!(accounts.of("login.microsoftonline.com"), None);
         accounts.set("login.microsoftonline.com", Some("a.1")).unwrap();
         accounts.set("login.microsoftonline.us", Some("b.2")).unwrap();
 
-        let mut again = DefaultAccounts::read(&path).unwrap();
+        let mut again = DefaultsFile::read(&path).unwrap();
         assert_eq!(again.of("sts.windows.net"), Some("a.1"));
         assert_eq!(again.of("login.usgovcloudapi.net"), Some("b.2"));
         again.set("login.windows.net", None).unwrap();
-        assert_eq!(DefaultAccounts::read(&path).unwrap().of("login.windows.net"), None);
+        assert_eq!(DefaultsFile::read(&path).unwrap().of("login.windows.net"), None);
     }
 
     #[test]
@@ -94,7 +131,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("accounts.json");
         std::fs::write(&path, r#"{"later": [1], "default_accounts": 7}"#).unwrap();
-        DefaultAccounts::read(&path).unwrap().set("a.example", Some("a.1")).unwrap();
+        DefaultsFile::read(&path).unwrap().set("a.example", Some("a.1")).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, r#"{"later":[1],"default_accounts":{"a.example":"a.1"}}"#);
     }
@@ -104,7 +141,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("accounts.json");
         std::fs::write(&path, "{").unwrap();
-        let error = DefaultAccounts::read(&path).unwrap_err().to_string();
+        let error = DefaultsFile::read(&path).unwrap_err().to_string();
         assert!(error.contains("damaged"), "{error}");
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn run(arguments: &Token, settings: &Settings, output: Output) -> Res
     }
     let given = match &arguments.record {
         Some(file) => {
-            let record = record::read(file, settings.no_input)?;
+            let record = record::read(file, settings)?;
             Some(record::at_authority(record, settings)?)
         }
         None => None,
@@ -65,11 +65,10 @@ fn of_account(
     let host = settings.authority.host();
     let accounts = account::of_cloud(cache.document.accounts(), host);
     // Not read where it could not matter: this is the way of a token that is already there.
-    let defaults = match (hint, accounts.len()) {
-        (None, 2..) => Some(DefaultAccounts::of_user()?),
+    let default = match (hint, accounts.len()) {
+        (None, 2..) => DefaultAccounts::of(settings)?.get(host)?,
         _ => None,
     };
-    let default = defaults.as_ref().and_then(|defaults| defaults.of(host));
-    let account = account::choose(&accounts, hint, default, settings.client_id(), &cache.name)?;
+    let account = account::choose(&accounts, hint, default.as_deref(), settings.client_id(), &cache.name)?;
     Ok(record::of_account(account, settings))
 }

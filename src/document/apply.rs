@@ -24,11 +24,13 @@ impl TokenCacheDocument {
 
     fn apply_one(&mut self, change: &Change) -> bool {
         match change {
+            Change::Merge(other) => self.merge(other),
             Change::Save(tokens) => self.save(tokens),
             Change::RemoveAccount { home_account_id, environment, client_id } => {
                 self.remove_account(home_account_id, environment, client_id.as_deref())
             }
             Change::RemoveEverything => self.remove_everything(),
+            Change::RemoveMoved(other) => self.remove_moved(other),
             Change::RemoveRefreshToken { home_account_id, client_id, secret } => {
                 self.remove_where(Section::RefreshToken, |_, entity| {
                     entity.is_of(home_account_id)

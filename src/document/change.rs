@@ -7,6 +7,8 @@ use secrecy::SecretString;
 
 use crate::time::UnixTime;
 
+use super::TokenCacheDocument;
+
 /// Changes to apply together, in order, under one hold of the lock.
 #[derive(Clone, Debug, Default)]
 pub struct ChangeSet(pub(super) Vec<Change>);
@@ -16,6 +18,60 @@ impl ChangeSet {
     #[must_use]
     pub fn of(change: Change) -> Self {
         Self(vec![change])
+    }
+}
+
+/// Which entries changes can touch.
+pub(crate) enum Reach<'a> {
+    /// Any of them.
+    Everything,
+    /// Those of some accounts, and what is known of some clients.
+    Some {
+        /// Home account ids.
+        accounts: Vec<&'a str>,
+        /// Client ids.
+        clients: Vec<&'a str>,
+    },
+}
+
+impl ChangeSet {
+    /// What has to be at hand to apply them: the rest of a document can neither change nor
+    /// change what comes of it.
+    pub(crate) fn reach(&self) -> Reach<'_> {
+        let (mut accounts, mut clients) = (Vec::new(), Vec::new());
+        for change in &self.0 {
+            match change {
+                Change::Save(tokens) => {
+                    accounts.push(tokens.home_account_id.as_str());
+                    clients.push(tokens.client_id.as_str());
+                }
+                Change::RemoveAccount { home_account_id, .. }
+                | Change::RemoveRefreshToken { home_account_id, .. } => {
+                    accounts.push(home_account_id.as_str());
+                }
+                Change::Merge(_)
+                | Change::RemoveEverything
+                | Change::RemoveMoved(_)
+                | Change::RemoveStale { .. } => return Reach::Everything,
+            }
+        }
+        Reach::Some { accounts, clients }
+    }
+
+    /// Why, in a word for an audit trail.
+    pub(crate) fn reason(&self) -> &'static str {
+        self.0.first().map_or("nothing", |change| match change {
+            Change::Save(tokens) => match tokens.origin {
+                Origin::Refresh => "refreshed",
+                Origin::SignIn { .. } => "signed_in",
+            },
+            Change::Merge(_) => "moved_in",
+            Change::RemoveAccount { .. } => "signed_out",
+            Change::RemoveEverything => "cleared",
+            Change::RemoveMoved(_) => "moved_out",
+            Change::RemoveRefreshToken { .. } => "grant_dead",
+            Change::RemoveStale { .. } => "stale",
+        })
     }
 }
 
@@ -29,6 +85,8 @@ impl FromIterator<Change> for ChangeSet {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Change {
+    /// Another document is taken in whole: of two entries for one thing the newer one stays.
+    Merge(Box<TokenCacheDocument>),
     /// Tokens that the provider issued, merged by the polite writer's rules (spec S-C 1.8).
     Save(Box<IssuedTokens>),
     /// Everything of one account goes, under every alias of the environment's cloud.
@@ -43,6 +101,8 @@ pub enum Change {
     },
     /// All accounts and tokens go; sections and members that we do not know stay.
     RemoveEverything,
+    /// Entries go that are still as in this document: what was moved elsewhere.
+    RemoveMoved(Box<TokenCacheDocument>),
     /// A refresh token goes if, and only if, the entry still holds this very secret.
     RemoveRefreshToken {
         /// Whose entry.

@@ -13,6 +13,7 @@ mod entries;
 mod find;
 mod json;
 mod key;
+mod merge;
 mod realm;
 mod save;
 mod stale;
@@ -27,6 +28,7 @@ use zeroize::Zeroizing;
 use self::entity::{Entity, Section};
 
 pub use self::accounts::{CachedAccount, CachedClient};
+pub(crate) use self::change::Reach;
 pub use self::change::{Change, ChangeSet, IssuedAccount, IssuedTokens, Origin};
 pub use self::entity::{AccessTokenView, RefreshTokenView};
 pub use self::entries::CachedEntry;
@@ -67,6 +69,22 @@ impl TokenCacheDocument {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.root.values().all(|section| section.as_object().is_some_and(Map::is_empty))
+    }
+
+    /// An entry as it stands, to be compared.
+    #[cfg(feature = "cli")]
+    pub(crate) fn entry(&self, section: &str, key: &str) -> Option<&Value> {
+        self.root.get(section)?.get(key)
+    }
+
+    /// The members as they stand, for a store that keeps them one by one.
+    pub(crate) const fn root(&self) -> &Map<String, Value> {
+        &self.root
+    }
+
+    /// The document of such members.
+    pub(crate) const fn from_root(root: Map<String, Value>) -> Self {
+        Self { root }
     }
 
     /// A section's entries in the order of the file, the ones that are no objects left out.

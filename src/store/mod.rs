@@ -1,7 +1,8 @@
 //! Where a document rests, and how it is changed without losing anybody's work.
 //!
 //! A platform brings a `Blob`, which reads and writes bytes. `BlobStore` makes a [`Store`] of it:
-//! lock, reload, apply, write, signal, unlock, once for all of them. [`open()`] chooses.
+//! lock, reload, apply, write, signal, unlock, once for all of them. The [`vault`] is a store of
+//! its own kind, row by row. [`open()`] chooses.
 
 mod blob;
 #[cfg(windows)]
@@ -17,6 +18,7 @@ mod profile;
 mod replace;
 #[cfg(target_os = "linux")]
 mod secret_service;
+pub mod vault;
 mod watch;
 
 use std::fmt;
@@ -35,6 +37,7 @@ pub use self::watch::Stamp;
 use self::blob::BlobStore;
 use self::file::PlaintextFile;
 use self::profile::AZURE_IDENTITY;
+use self::vault::{OpenedStore, Unattended, Unlocking};
 
 /// Keeps one document. Blocking on purpose: files, D-Bus, Keychain and DPAPI all are.
 pub trait Store: fmt::Debug + Send + Sync {
@@ -112,6 +115,10 @@ pub struct Places {
     pub home: PathBuf,
     /// `%LOCALAPPDATA%`; on Unix the same as `home`, unused.
     pub local_data: PathBuf,
+    /// What programs keep between runs: `$XDG_STATE_HOME`; elsewhere the folder of local data.
+    pub state: PathBuf,
+    /// What people choose: `$XDG_CONFIG_HOME`.
+    pub config: PathBuf,
 }
 
 impl Places {
@@ -137,95 +144,189 @@ impl Places {
         if !home.is_absolute() || !local_data.is_absolute() {
             return Err(unknown());
         }
-        Ok(Self { home, local_data })
+        let state = folders.state_dir().unwrap_or_else(|| folders.data_local_dir()).to_owned();
+        Ok(Self { home, local_data, state, config: folders.config_dir().to_owned() })
     }
 
     /// A home of the caller's choosing, with everything below it.
     #[must_use]
     pub fn below(home: impl Into<PathBuf>) -> Self {
         let home = home.into();
-        Self { local_data: home.clone(), home }
+        Self {
+            local_data: home.clone(),
+            state: home.join(".local").join("state"),
+            config: home.join(".config"),
+            home,
+        }
+    }
+
+    /// The user's vault, whether there is one or not.
+    #[must_use]
+    pub fn vault(&self) -> PathBuf {
+        self.state.join("tokenkeep").join("vault.db")
+    }
+
+    /// The key file that opens the vault unless another is named. Not beside it: who copies the
+    /// one folder should not have the other.
+    #[must_use]
+    pub fn key_file(&self) -> PathBuf {
+        self.config.join("tokenkeep").join("vault.key")
     }
 }
 
+/// What [`Storage`] comes to on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChosenStorage {
+    /// The platform's encrypted store.
+    Platform,
+    /// The plaintext file.
+    Plaintext,
+    /// The vault at this path.
+    Vault(PathBuf),
+}
+
 /// Opens the cache that the options name, or the one beside it for continuous access evaluation
-/// (spec S-B 2.5).
+/// (spec S-B 2.5). A vault is unlocked as [`Unattended::of_environment`] says.
 ///
-/// Nothing is read yet, except that with `allow_unencrypted_storage` Linux is asked whether its
-/// Secret Service works; that connection then serves the first load.
+/// Nothing is read yet, except that Linux is asked whether its Secret Service works if there is
+/// something else to fall back to; that connection then serves the first load.
 ///
 /// # Errors
-/// [`CacheError::EncryptionUnavailable`] where this platform has no encrypted store and plaintext
-/// was not allowed. [`CacheError::Locked`] and [`CacheError::Timeout`] even where it was: falling
-/// back would hide the logins that are in the keyring.
+/// [`CacheError::EncryptionUnavailable`] where this platform has no encrypted store, the user has
+/// no vault, and plaintext was not allowed. [`CacheError::Locked`] and [`CacheError::Timeout`] even
+/// where it was: falling back would hide the logins that are in the keyring.
 pub fn open(
     options: &TokenCachePersistenceOptions,
     cae: bool,
     places: &Places,
 ) -> Result<Arc<dyn Store>, CacheError> {
-    let name = AZURE_IDENTITY.full_name(&options.name, cae);
-    let plaintext = || -> Arc<dyn Store> {
-        let files = AZURE_IDENTITY.files(&places.home, &name);
-        Arc::new(BlobStore::new(PlaintextFile::new(&name, &files), files))
-    };
+    let chosen = choose(options, places)?;
+    Ok(open_chosen(&chosen, options, cae, places, &|| Arc::new(Unattended::of_environment(places))))
+}
+
+/// The same with another way to unlock a vault, such as by asking a person.
+///
+/// # Errors
+/// As [`open()`].
+pub fn open_with(
+    options: &TokenCachePersistenceOptions,
+    cae: bool,
+    places: &Places,
+    unlocking: &Arc<dyn Unlocking>,
+) -> Result<Arc<dyn Store>, CacheError> {
+    let chosen = choose(options, places)?;
+    Ok(open_chosen(&chosen, options, cae, places, &|| Arc::clone(unlocking)))
+}
+
+/// Where the options lead on this machine. Of a vault, only whether its file is there is looked at.
+///
+/// # Errors
+/// As [`open()`].
+pub fn choose(options: &TokenCachePersistenceOptions, places: &Places) -> Result<ChosenStorage, CacheError> {
     match options.storage {
-        Storage::Plaintext => Ok(plaintext()),
-        Storage::Platform => platform(&name, places, false),
-        Storage::Auto => match platform(&name, places, options.allow_unencrypted_storage) {
-            Err(error) if falls_back(&error, options) => {
-                say_once_that_it_is_not_encrypted(&error);
-                Ok(plaintext())
+        Storage::Plaintext => Ok(ChosenStorage::Plaintext),
+        Storage::Platform => supported().map(|()| ChosenStorage::Platform),
+        Storage::Vault => Ok(ChosenStorage::Vault(places.vault())),
+        Storage::Auto => {
+            let vault = Some(places.vault()).filter(|path| path.symlink_metadata().is_ok());
+            let works = supported().and_then(|()| {
+                let may_fall_back = vault.is_some() || options.allow_unencrypted_storage;
+                if may_fall_back { probe(options) } else { Ok(()) }
+            });
+            match works {
+                Ok(()) => Ok(ChosenStorage::Platform),
+                Err(error) => fall_back(error, vault, options.allow_unencrypted_storage),
             }
-            other => other,
-        },
+        }
+    }
+}
+
+/// A vault beats plaintext: what is in it, somebody wanted to be encrypted.
+fn fall_back(
+    error: CacheError,
+    vault: Option<PathBuf>,
+    allow_unencrypted_storage: bool,
+) -> Result<ChosenStorage, CacheError> {
+    match (&error, vault) {
+        (CacheError::EncryptionUnavailable { .. }, Some(path)) => {
+            tracing::debug!(%error, "keeping tokens in the vault");
+            Ok(ChosenStorage::Vault(path))
+        }
+        (CacheError::EncryptionUnavailable { .. }, None) if allow_unencrypted_storage => {
+            say_once_that_it_is_not_encrypted(&error);
+            Ok(ChosenStorage::Plaintext)
+        }
+        _ => Err(error),
+    }
+}
+
+/// Opens a cache where [`choose`] led to.
+fn open_chosen(
+    chosen: &ChosenStorage,
+    options: &TokenCachePersistenceOptions,
+    cae: bool,
+    places: &Places,
+    unlocking: &dyn Fn() -> Arc<dyn Unlocking>,
+) -> Arc<dyn Store> {
+    let name = AZURE_IDENTITY.full_name(&options.name, cae);
+    match chosen {
+        ChosenStorage::Platform => platform(&name, places),
+        ChosenStorage::Plaintext => {
+            let files = AZURE_IDENTITY.files(&places.home, &name);
+            Arc::new(BlobStore::new(PlaintextFile::new(&name, &files), files))
+        }
+        ChosenStorage::Vault(path) => Arc::new(OpenedStore::new(path, &name, unlocking())),
     }
 }
 
 #[cfg(target_os = "linux")]
-fn platform(name: &str, places: &Places, probe: bool) -> Result<Arc<dyn Store>, CacheError> {
+fn platform(name: &str, places: &Places) -> Arc<dyn Store> {
     let files = AZURE_IDENTITY.files(&places.home, name);
-    let item = secret_service::SecretServiceItem::new(name);
-    if probe {
-        item.probe()?;
-    }
-    Ok(Arc::new(BlobStore::new(item, files)))
+    Arc::new(BlobStore::new(secret_service::SecretServiceItem::new(name), files))
 }
 
 #[cfg(target_os = "macos")]
-#[expect(clippy::unnecessary_wraps, reason = "Linux asks its service, which may refuse")]
-fn platform(name: &str, places: &Places, _probe: bool) -> Result<Arc<dyn Store>, CacheError> {
+fn platform(name: &str, places: &Places) -> Arc<dyn Store> {
     let files = AZURE_IDENTITY.files(&places.home, name);
-    let item = keychain::KeychainItem::new(name);
-    Ok(Arc::new(BlobStore::new(item, files)))
+    Arc::new(BlobStore::new(keychain::KeychainItem::new(name), files))
 }
 
 #[cfg(windows)]
-#[expect(clippy::unnecessary_wraps, reason = "Linux asks its service, which may refuse")]
-fn platform(name: &str, places: &Places, _probe: bool) -> Result<Arc<dyn Store>, CacheError> {
+fn platform(name: &str, places: &Places) -> Arc<dyn Store> {
     let files = AZURE_IDENTITY.files(&places.local_data, name);
     let file = dpapi::DpapiFile::new(name, &files);
-    Ok(Arc::new(BlobStore::new(file, files)))
+    Arc::new(BlobStore::new(file, files))
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
-fn platform(name: &str, _places: &Places, _probe: bool) -> Result<Arc<dyn Store>, CacheError> {
+fn platform(name: &str, places: &Places) -> Arc<dyn Store> {
+    unreachable!("{name} below {}: not supported, as was said before", places.home.display())
+}
+
+/// Whether the platform's store works right now.
+#[cfg(target_os = "linux")]
+fn probe(options: &TokenCachePersistenceOptions) -> Result<(), CacheError> {
+    secret_service::SecretServiceItem::new(&AZURE_IDENTITY.full_name(&options.name, false)).probe()
+}
+
+/// The Keychain and DPAPI are always there.
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "Linux asks its service, which may refuse")]
+fn probe(_options: &TokenCachePersistenceOptions) -> Result<(), CacheError> {
+    Ok(())
+}
+
+/// Whether this platform has an encrypted store that we know.
+fn supported() -> Result<(), CacheError> {
+    if cfg!(any(target_os = "linux", target_os = "macos", windows)) {
+        return Ok(());
+    }
     Err(CacheError::EncryptionUnavailable {
-        place: name.to_owned(),
+        place: "this machine".to_owned(),
         layer: EncryptionLayer::Platform,
         detail: "this platform has no encrypted store that we know".to_owned(),
     })
-}
-
-fn falls_back(error: &CacheError, options: &TokenCachePersistenceOptions) -> bool {
-    match error {
-        CacheError::EncryptionUnavailable { layer, .. } => match layer {
-            EncryptionLayer::Bus
-            | EncryptionLayer::Collection
-            | EncryptionLayer::Platform
-            | EncryptionLayer::Service => options.allow_unencrypted_storage,
-        },
-        _ => false,
-    }
 }
 
 fn say_once_that_it_is_not_encrypted(error: &CacheError) {
@@ -258,18 +359,29 @@ mod tests {
     }
 
     #[test]
-    fn only_missing_encryption_falls_back_and_only_if_that_was_allowed() {
-        let place = String::new;
-        let missing = CacheError::EncryptionUnavailable {
-            place: place(),
+    fn only_missing_encryption_falls_back_and_a_vault_beats_plaintext() {
+        let missing = || CacheError::EncryptionUnavailable {
+            place: String::new(),
             layer: EncryptionLayer::Bus,
             detail: String::new(),
         };
-        let locked = CacheError::Locked { place: place() };
-        let denied = TokenCachePersistenceOptions::default();
-        let allowed = denied.clone().allow_unencrypted_storage(true);
-        assert!(falls_back(&missing, &allowed));
-        assert!(!falls_back(&missing, &denied));
-        assert!(!falls_back(&locked, &allowed));
+        let vault = || Some(PathBuf::from("vault.db"));
+        for allowed in [false, true] {
+            let chosen = fall_back(missing(), vault(), allowed).unwrap();
+            assert_eq!(chosen, ChosenStorage::Vault("vault.db".into()));
+            let locked = CacheError::Locked { place: String::new() };
+            fall_back(locked, vault(), allowed).unwrap_err();
+        }
+        assert_eq!(fall_back(missing(), None, true).unwrap(), ChosenStorage::Plaintext);
+        fall_back(missing(), None, false).unwrap_err();
+    }
+
+    #[test]
+    fn a_vault_is_found_in_the_state_folder_and_not_touched_yet() {
+        let options = TokenCachePersistenceOptions::default().storage(Storage::Vault);
+        let described = open(&options, true, &Places::below("home")).unwrap().describe();
+        assert_eq!((described.cache.as_str(), described.encrypted), ("msal.cache.cae", true));
+        let end: PathBuf = [".local", "state", "tokenkeep", "vault.db"].iter().collect();
+        assert!(described.place.ends_with(&*end.to_string_lossy()), "{described}");
     }
 }
