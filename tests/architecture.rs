@@ -10,6 +10,7 @@ const ROOMS: &[&[&str]] = &[
     &["acquire"],
     &["entra", "store"],
     &["document"],
+    &["process"],
     &["cloud", "error", "options", "record", "time", "token"],
 ];
 

@@ -29,3 +29,4 @@ mod proxies;
 mod signals;
 mod silent;
 mod terminal;
+mod vault_command_line;

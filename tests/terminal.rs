@@ -7,7 +7,20 @@ use emulator::{Answer, Script, USER_ONE, USER_TWO};
 
 use crate::support::{SCOPE, World, on_a_terminal, run, tokenkeep_in};
 
-const COMMANDS: [&str; 8] = ["login", "token", "accounts", "record", "logout", "clear", "completions", "man"];
+const COMMANDS: [&str; 12] = [
+    "login",
+    "token",
+    "accounts",
+    "record",
+    "logout",
+    "clear",
+    "completions",
+    "man",
+    "vault",
+    "audit",
+    "import",
+    "export",
+];
 
 #[test]
 fn on_a_terminal_clear_asks_once_and_no_is_the_default() {
@@ -94,7 +107,7 @@ fn wrong_usage_is_exit_code_2_and_says_what_would_be_right() {
         &["accounts", "default"],
         &["record"],
         &["completions", "cobol"],
-        &["token", "--store", "vault"],
+        &["token", "--store", "cloud"],
     ] {
         let run = world.run(args).exits(2);
         assert!(run.stdout.is_empty() && run.stderr.starts_with("error: "), "{args:?}: {}", run.stderr);
@@ -135,7 +148,7 @@ fn help_names_no_command_and_no_option_that_does_not_exist() {
     helps.push(world.run(&["accounts", "default", "--help"]).ok().stdout);
     helps.push(world.run(&["record", "export", "--help"]).ok().stdout);
     for help in &helps {
-        assert!(!help.contains("vault") && !help.contains("agent") && !help.contains("doctor"), "{help}");
+        assert!(!help.contains("agent") && !help.contains("doctor"), "{help}");
         for (_, after) in help.match_indices("tokenkeep ").map(|(at, found)| help.split_at(at + found.len()))
         {
             let word: String = after.chars().take_while(char::is_ascii_lowercase).collect();

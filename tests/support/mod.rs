@@ -54,6 +54,11 @@ impl World {
         Self::with("platform")
     }
 
+    /// A world whose user has no vault yet, but will keep caches in one.
+    pub(crate) fn vault() -> Self {
+        Self::with("vault")
+    }
+
     fn with(store: &'static str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -145,7 +150,11 @@ impl World {
     }
 
     pub(crate) fn persistence(&self) -> TokenCachePersistenceOptions {
-        let storage = if self.store == "plaintext" { Storage::Plaintext } else { Storage::Platform };
+        let storage = match self.store {
+            "plaintext" => Storage::Plaintext,
+            "vault" => Storage::Vault,
+            _ => Storage::Platform,
+        };
         TokenCachePersistenceOptions::default()
             .name(CacheName::new(self.cache.clone()).unwrap())
             .storage(storage)
