@@ -47,25 +47,25 @@ impl Vault {
         self.set_text(RECORDS, name, record.map(AuthenticationRecord::serialize), deadline)
     }
 
-    /// The home account id that a cache's commands use when none is named.
+    /// The home account id that commands use for a cloud when none is named.
     ///
     /// # Errors
     /// [`VaultError::Damaged`], and what the disk says.
-    pub fn default_account(&self, cache: &str) -> Result<Option<String>, VaultError> {
-        self.text(DEFAULT_ACCOUNTS, cache)
+    pub fn default_account(&self, cloud: &str) -> Result<Option<String>, VaultError> {
+        self.text(DEFAULT_ACCOUNTS, cloud)
     }
 
-    /// Chooses a cache's default account, or none.
+    /// Chooses a cloud's default account, or none. The cloud goes by the name that caches prefer for it.
     ///
     /// # Errors
     /// [`VaultError::Damaged`], and what the disk says.
     pub fn set_default_account(
         &self,
-        cache: &str,
+        cloud: &str,
         home_account_id: Option<&str>,
         deadline: Deadline,
     ) -> Result<(), VaultError> {
-        self.set_text(DEFAULT_ACCOUNTS, cache, home_account_id.map(str::to_owned), deadline)
+        self.set_text(DEFAULT_ACCOUNTS, cloud, home_account_id.map(str::to_owned), deadline)
     }
 
     fn text(&self, space: &str, name: &str) -> Result<Option<String>, VaultError> {
