@@ -251,7 +251,7 @@ mod tests {
         fn of(what: &str, path: &Path) -> Self {
             let mut child = Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", "store::lock::tests::a_holder_in_another_process"])
-                .args(["--ignored", "--nocapture"])
+                .arg("--nocapture")
                 .env("TOKENKEEP_TEST_HOLD", what)
                 .env("TOKENKEEP_TEST_HOLD_PATH", path)
                 .stdin(Stdio::piped())
@@ -278,8 +278,8 @@ mod tests {
         }
     }
 
+    /// Not a test of its own: the other process of those below.
     #[test]
-    #[ignore = "the other process of the tests below"]
     fn a_holder_in_another_process() {
         let Ok(what) = std::env::var("TOKENKEEP_TEST_HOLD") else {
             return;
