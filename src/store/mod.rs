@@ -23,7 +23,7 @@ mod watch;
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::document::{ChangeSet, TokenCacheDocument};
@@ -119,6 +119,8 @@ pub struct Places {
     pub state: PathBuf,
     /// What people choose: `$XDG_CONFIG_HOME`.
     pub config: PathBuf,
+    /// What is gone with the session: `$XDG_RUNTIME_DIR`, where there is one.
+    pub runtime: Option<PathBuf>,
 }
 
 impl Places {
@@ -145,7 +147,8 @@ impl Places {
             return Err(unknown());
         }
         let state = folders.state_dir().unwrap_or_else(|| folders.data_local_dir()).to_owned();
-        Ok(Self { home, local_data, state, config: folders.config_dir().to_owned() })
+        let runtime = folders.runtime_dir().map(Path::to_owned);
+        Ok(Self { home, local_data, state, config: folders.config_dir().to_owned(), runtime })
     }
 
     /// A home of the caller's choosing, with everything below it.
@@ -156,6 +159,7 @@ impl Places {
             local_data: home.clone(),
             state: home.join(".local").join("state"),
             config: home.join(".config"),
+            runtime: None,
             home,
         }
     }
@@ -164,6 +168,16 @@ impl Places {
     #[must_use]
     pub fn vault(&self) -> PathBuf {
         self.state.join("tokenkeep").join("vault.db")
+    }
+
+    /// The folder of sockets and of files about running processes: never below `/tmp`, where others
+    /// could be first.
+    #[must_use]
+    pub fn running(&self) -> PathBuf {
+        match &self.runtime {
+            Some(runtime) => runtime.join("tokenkeep"),
+            None => self.state.join("tokenkeep").join("run"),
+        }
     }
 
     /// The key file that opens the vault unless another is named. Not beside it: who copies the
