@@ -30,3 +30,4 @@ mod signals;
 mod silent;
 mod terminal;
 mod vault_command_line;
+mod watch;

@@ -13,7 +13,7 @@ use crate::time::{Clock, Deadline, SystemClock, UnixTime};
 use super::lock::CacheLock;
 use super::profile::CacheFiles;
 use super::replace;
-use super::{Applied, Snapshot, Stamp, Store, StoreDescription};
+use super::{Applied, Signal, Snapshot, Stamp, Store, StoreDescription};
 
 /// Keeps the bytes of one cache: all that a platform has to bring.
 pub(crate) trait Blob: fmt::Debug + Send + Sync {
@@ -103,6 +103,10 @@ impl<B: Blob> Store for BlobStore<B> {
 
     fn stamp(&self) -> Result<Stamp, CacheError> {
         Stamp::of_file(&self.files.path)
+    }
+
+    fn signals(&self) -> Vec<Signal> {
+        vec![Signal::file(&self.files.path)]
     }
 
     fn load(&self) -> Result<Snapshot, CacheError> {

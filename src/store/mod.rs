@@ -20,6 +20,7 @@ mod replace;
 mod secret_service;
 pub mod vault;
 mod watch;
+mod watcher;
 
 use std::fmt;
 use std::io;
@@ -33,6 +34,7 @@ use crate::time::Deadline;
 
 pub use self::memory::MemoryStore;
 pub use self::watch::Stamp;
+pub use self::watcher::{Signal, Watcher};
 
 use self::blob::BlobStore;
 use self::file::PlaintextFile;
@@ -49,6 +51,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`CacheError::Io`] if the system does not tell.
     fn stamp(&self) -> Result<Stamp, CacheError>;
+
+    /// The files that a [`Watcher`] has to look at: whenever the stamp changes, one of them has
+    /// changed just before. None for a store that nobody else can change.
+    fn signals(&self) -> Vec<Signal> {
+        Vec::new()
+    }
 
     /// The current document; an empty one if there is none yet. Takes no lock.
     ///

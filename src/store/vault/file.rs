@@ -10,6 +10,7 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::VaultError;
+use crate::store::Signal;
 
 /// "TkVt": what `file` and a reader see before anything else.
 pub(super) const APPLICATION_ID: i32 = 0x546B_5674;
@@ -172,6 +173,12 @@ pub(super) fn companions(path: &Path) -> [PathBuf; 2] {
         name.push(suffix);
         PathBuf::from(name)
     })
+}
+
+/// What a change of the vault is seen by: its log, then the file itself.
+pub(super) fn signals(path: &Path) -> Vec<Signal> {
+    let [log, _] = companions(path);
+    vec![Signal::file(path), Signal::log(log)]
 }
 
 /// Which file is at the path: it must stay the one that was opened.

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::document::ChangeSet;
 use crate::error::{CacheError, VaultError};
-use crate::store::{Applied, Snapshot, Stamp, Store, StoreDescription};
+use crate::store::{Applied, Signal, Snapshot, Stamp, Store, StoreDescription};
 use crate::time::Deadline;
 
 use super::VaultStore;
+use super::file;
 use super::unlocking::{self, Unlocking};
 
 /// Unlocks again when another process gave the vault a new data key or restored a backup.
@@ -56,6 +57,10 @@ impl Store for OpenedStore {
 
     fn stamp(&self) -> Result<Stamp, CacheError> {
         self.work(Store::stamp)
+    }
+
+    fn signals(&self) -> Vec<Signal> {
+        file::signals(&self.path)
     }
 
     fn load(&self) -> Result<Snapshot, CacheError> {

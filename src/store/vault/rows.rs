@@ -7,10 +7,11 @@ use serde_json::{Map, Value};
 
 use crate::document::{ChangeSet, Reach, TokenCacheDocument};
 use crate::error::{CacheError, VaultError};
-use crate::store::{Applied, Snapshot, Stamp, Store, StoreDescription};
+use crate::store::{Applied, Signal, Snapshot, Stamp, Store, StoreDescription};
 use crate::time::Deadline;
 
 use super::audit::{self, AuditEvent};
+use super::file;
 use super::session::{Session, Shared};
 use super::space::{self, Bundle, Item, Put, Space, Stored};
 
@@ -127,6 +128,10 @@ impl Store for VaultStore {
     fn stamp(&self) -> Result<Stamp, CacheError> {
         let stamp = self.shared.read(|session| space::stamp(session, &self.space))?;
         Ok(Stamp::of_generation(stamp))
+    }
+
+    fn signals(&self) -> Vec<Signal> {
+        file::signals(&self.shared.path)
     }
 
     fn load(&self) -> Result<Snapshot, CacheError> {

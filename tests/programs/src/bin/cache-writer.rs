@@ -1,7 +1,7 @@
 //! Adds fake sign-ins to a cache through the library, as `tests/clients/writer.py` does through
 //! msal-extensions, and acknowledges each on a line of its own once it is stored.
 //!
-//! `cache-writer HOME CACHE plaintext|platform WRITER COUNT [PAUSE]`: the sign-ins of user `WRITER`
+//! `cache-writer HOME CACHE plaintext|platform|vault WRITER COUNT [PAUSE]`: the sign-ins of user `WRITER`
 //! for the scopes `https://api.example/WRITER/0` and so on, with so many milliseconds between them;
 //! the acknowledgement is the number.
 
@@ -33,10 +33,14 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [home, cache, storage, writer, count, pause @ ..] = arguments.as_slice() else {
-        return Err("usage: cache-writer HOME CACHE plaintext|platform WRITER COUNT [PAUSE]".into());
+        return Err("usage: cache-writer HOME CACHE plaintext|platform|vault WRITER COUNT [PAUSE]".into());
     };
     let pause = Duration::from_millis(pause.first().map_or(Ok(0), |pause| pause.parse())?);
-    let storage = if storage == "plaintext" { Storage::Plaintext } else { Storage::Platform };
+    let storage = match storage.as_str() {
+        "plaintext" => Storage::Plaintext,
+        "vault" => Storage::Vault,
+        _ => Storage::Platform,
+    };
     let options =
         TokenCachePersistenceOptions::default().name(CacheName::new(cache.clone())?).storage(storage);
     let store = store::open(&options, false, &Places::below(home))?;
