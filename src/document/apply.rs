@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::entity::{Entity, Section};
 use super::json::wipe;
+use super::remedy::DAMAGED;
 use super::{Change, ChangeSet, TokenCacheDocument};
 
 impl TokenCacheDocument {
@@ -39,6 +40,7 @@ impl TokenCacheDocument {
                 })
             }
             Change::RemoveStale { now } => self.remove_stale(*now),
+            Change::Repair { defect, now } => self.repair(defect, *now),
         }
     }
 
@@ -56,6 +58,9 @@ impl TokenCacheDocument {
                 is_theirs(entity) && client_id.is_none_or(|client| entity.is_for_client(client))
             });
         }
+        changed |= self.remove_aside(|entity| {
+            is_theirs(entity) && client_id.is_none_or(|client| entity.is_for_client(client))
+        });
         let is_left = |section| self.entities(section).any(|(_, entity)| is_theirs(entity));
         if !credentials.into_iter().any(is_left) {
             changed |= self.remove_where(Section::Account, |_, entity| is_theirs(entity));
@@ -64,7 +69,7 @@ impl TokenCacheDocument {
     }
 
     fn remove_everything(&mut self) -> bool {
-        let mut changed = false;
+        let mut changed = self.root.shift_remove(DAMAGED).map(|mut aside| wipe(&mut aside)).is_some();
         for section in Section::ALL {
             let Some(value) = self.root.get_mut(section.as_str()) else {
                 continue;

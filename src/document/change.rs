@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use crate::time::UnixTime;
 
-use super::TokenCacheDocument;
+use super::{Defect, TokenCacheDocument};
 
 /// Changes to apply together, in order, under one hold of the lock.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +52,8 @@ impl ChangeSet {
                 Change::Merge(_)
                 | Change::RemoveEverything
                 | Change::RemoveMoved(_)
-                | Change::RemoveStale { .. } => return Reach::Everything,
+                | Change::RemoveStale { .. }
+                | Change::Repair { .. } => return Reach::Everything,
             }
         }
         Reach::Some { accounts, clients }
@@ -71,6 +72,7 @@ impl ChangeSet {
             Change::RemoveMoved(_) => "moved_out",
             Change::RemoveRefreshToken { .. } => "grant_dead",
             Change::RemoveStale { .. } => "stale",
+            Change::Repair { .. } => "repaired",
         })
     }
 }
@@ -115,6 +117,13 @@ pub enum Change {
     /// What [`super::TokenCacheDocument::stale_entries`] lists goes.
     RemoveStale {
         /// The moment at which a token counts as expired.
+        now: UnixTime,
+    },
+    /// What [`super::TokenCacheDocument::defects`] found is mended, as far as it is still wrong.
+    Repair {
+        /// What was found.
+        defect: Defect,
+        /// The moment at which it counts as wrong.
         now: UnixTime,
     },
 }

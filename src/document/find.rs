@@ -14,7 +14,7 @@ use super::realm::same_realm;
 const OIDC_SCOPES: [&str; 4] = ["email", "offline_access", "openid", "profile"];
 
 /// A token good for longer than this is a mistake, as .NET says, too.
-const LONGEST_VALIDITY: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+pub(super) const LONGEST_VALIDITY: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
 /// Node rounds the time of a token up to the next second, and clocks of two machines differ.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);

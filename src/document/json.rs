@@ -14,6 +14,11 @@ use super::DocumentError;
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
+/// Whether a byte order mark comes first.
+pub(super) fn is_marked(bytes: &[u8]) -> bool {
+    bytes.starts_with("\u{feff}".as_bytes())
+}
+
 /// Reads the top level; blank text is an empty one.
 pub(super) fn parse(bytes: &[u8]) -> Result<Map<String, Value>, DocumentError> {
     let text =

@@ -7,6 +7,8 @@
 mod accounts;
 mod apply;
 mod change;
+mod defect;
+mod diagnosis;
 mod edit;
 mod entity;
 mod entries;
@@ -15,6 +17,7 @@ mod json;
 mod key;
 mod merge;
 mod realm;
+mod remedy;
 mod save;
 mod stale;
 #[cfg(test)]
@@ -30,6 +33,7 @@ use self::entity::{Entity, Section};
 pub use self::accounts::{CachedAccount, CachedClient};
 pub(crate) use self::change::Reach;
 pub use self::change::{Change, ChangeSet, IssuedAccount, IssuedTokens, Origin};
+pub use self::defect::{Defect, DefectKind, EntryPlace};
 pub use self::entity::{AccessTokenView, RefreshTokenView};
 pub use self::entries::CachedEntry;
 pub use self::find::{AccessTokenQuery, RefreshTokenQuery};
@@ -40,9 +44,11 @@ pub use self::stale::StaleEntry;
 /// `Debug` shows no more than how many entries there are, and secrets are overwritten in memory
 /// when it is dropped. Two documents are equal if their JSON is: the order of members does not
 /// count.
-#[derive(Clone, Default, PartialEq)]
+#[derive(Clone, Default)]
 pub struct TokenCacheDocument {
     root: Map<String, Value>,
+    /// Whether it began with a byte order mark, which is no part of it and never written.
+    is_marked: bool,
 }
 
 impl TokenCacheDocument {
@@ -55,7 +61,7 @@ impl TokenCacheDocument {
     /// [`DocumentError`], which tells what the bytes are instead of a JSON object. It never
     /// quotes them, because they may hold secrets.
     pub fn parse(bytes: &[u8]) -> Result<Self, DocumentError> {
-        json::parse(bytes).map(|root| Self { root })
+        json::parse(bytes).map(|root| Self { root, is_marked: json::is_marked(bytes) })
     }
 
     /// Writes the document as Python does: indented by four, ASCII only, without a byte order
@@ -84,7 +90,19 @@ impl TokenCacheDocument {
 
     /// The document of such members.
     pub(crate) const fn from_root(root: Map<String, Value>) -> Self {
-        Self { root }
+        Self { root, is_marked: false }
+    }
+
+    const fn root_mut(&mut self) -> &mut Map<String, Value> {
+        &mut self.root
+    }
+
+    const fn is_marked(&self) -> bool {
+        self.is_marked
+    }
+
+    const fn unmark(&mut self) -> bool {
+        std::mem::replace(&mut self.is_marked, false)
     }
 
     /// A section's entries in the order of the file, the ones that are no objects left out.
@@ -95,6 +113,12 @@ impl TokenCacheDocument {
             .into_iter()
             .flatten()
             .filter_map(|(key, value)| Some((key.as_str(), Entity(value.as_object()?))))
+    }
+}
+
+impl PartialEq for TokenCacheDocument {
+    fn eq(&self, other: &Self) -> bool {
+        self.root == other.root
     }
 }
 

@@ -70,6 +70,14 @@ impl TokenCacheDocument {
     }
 
     fn superseded_refresh_tokens(&self) -> Vec<(&str, Entity<'_>)> {
+        let older = |group: Vec<_>| group.into_iter().skip(1);
+        let mut superseded: Vec<_> = self.refresh_tokens_by_client().into_iter().flat_map(older).collect();
+        superseded.sort_by_key(|(place, ..)| *place);
+        superseded.into_iter().map(|(_, key, entity)| (key, entity)).collect()
+    }
+
+    /// The refresh tokens of each client of each account with their places, the newest first.
+    pub(super) fn refresh_tokens_by_client(&self) -> Vec<Vec<(usize, &str, Entity<'_>)>> {
         let mut groups: HashMap<_, Vec<_>> = HashMap::new();
         for (place, (key, entity)) in self.entities(Section::RefreshToken).enumerate() {
             if !entity.is_plain_refresh_token() {
@@ -81,10 +89,10 @@ impl TokenCacheDocument {
             let group = groups.entry((home_account_id, environment, client_id)).or_default();
             group.push((place, key, entity));
         }
-        let older = |group| newest_first(group, |(_, _, entity)| *entity).into_iter().skip(1);
-        let mut superseded: Vec<_> = groups.into_values().flat_map(older).collect();
-        superseded.sort_by_key(|(place, ..)| *place);
-        superseded.into_iter().map(|(_, key, entity)| (key, entity)).collect()
+        let mut groups: Vec<_> =
+            groups.into_values().map(|group| newest_first(group, |(_, _, entity)| *entity)).collect();
+        groups.sort_by_key(|group| group.iter().map(|(place, ..)| *place).min());
+        groups
     }
 
     pub(super) fn usernames(&self) -> HashMap<(String, String), String> {

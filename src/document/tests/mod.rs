@@ -3,6 +3,7 @@
 mod access_token;
 mod accounts;
 mod broken;
+mod defects;
 mod golden;
 mod merge;
 mod oracle;

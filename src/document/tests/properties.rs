@@ -169,7 +169,7 @@ fn any_changes() -> impl Strategy<Value = ChangeSet> {
 }
 
 /// Objects of any shape, with our own names among theirs so that some of it looks like a cache.
-fn any_object() -> impl Strategy<Value = Value> {
+pub(super) fn any_object() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
