@@ -1,12 +1,12 @@
 //! The two caches of a credential, opened when first needed and re-read only when they changed.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::document::{ChangeSet, TokenCacheDocument};
 use crate::error::{CacheError, Error, Result};
 use crate::options::TokenCachePersistenceOptions;
-use crate::store::{self, MemoryStore, Places, Snapshot, Store, StoreDescription};
+use crate::store::{self, Applied, Extent, MemoryStore, Places, Snapshot, Store, StoreDescription};
 use crate::time::Deadline;
 
 /// How long a change may wait for other programs to let go of the cache.
@@ -68,7 +68,7 @@ impl Caches {
                 .await?
             }
         };
-        let cache = Arc::new(Cache { store, latest: Mutex::new(None) });
+        let cache = Arc::new(Cache { store, latest: Mutex::default() });
         Ok(Arc::clone(self.slot(cae).get_or_init(|| cache)))
     }
 
@@ -77,11 +77,21 @@ impl Caches {
     }
 }
 
+/// Accounts that a program uses at the same time, of whose parts of the document we keep the latest.
+const KEPT_ACCOUNTS: usize = 8;
+
 /// A store and what was last seen of it.
 #[derive(Debug)]
 pub(super) struct Cache {
     store: Arc<dyn Store>,
-    latest: Mutex<Option<Snapshot>>,
+    latest: Mutex<Latest>,
+}
+
+/// The whole document as last seen, and parts of it, which large stores read faster.
+#[derive(Debug, Default)]
+struct Latest {
+    whole: Option<Snapshot>,
+    accounts: Vec<(String, Snapshot)>,
 }
 
 impl Cache {
@@ -91,9 +101,20 @@ impl Cache {
 
     /// The document as last seen, if a `stat` says that nothing was written since.
     pub(super) fn unchanged(&self) -> Option<Arc<TokenCacheDocument>> {
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        let same = self.store.stamp().is_ok_and(|stamp| stamp == latest.stamp);
-        same.then_some(latest.document)
+        let known = self.latest().whole.clone();
+        self.still(known)
+    }
+
+    /// The same for what a request for one account can need of it.
+    pub(super) fn unchanged_for(&self, home_account_id: &str) -> Option<Arc<TokenCacheDocument>> {
+        let known = self.latest().for_account(home_account_id).cloned();
+        self.still(known)
+    }
+
+    fn still(&self, known: Option<Snapshot>) -> Option<Arc<TokenCacheDocument>> {
+        let known = known?;
+        let same = self.store.stamp().is_ok_and(|stamp| stamp == known.stamp);
+        same.then_some(known.document)
     }
 
     pub(super) async fn document(self: &Arc<Self>) -> Result<Arc<TokenCacheDocument>> {
@@ -103,6 +124,23 @@ impl Cache {
         let cache = Arc::clone(self);
         let snapshot = blocking(move || cache.store.load()).await?;
         Ok(self.remember(snapshot))
+    }
+
+    pub(super) async fn document_for(
+        self: &Arc<Self>,
+        home_account_id: &str,
+    ) -> Result<Arc<TokenCacheDocument>> {
+        if let Some(document) = self.unchanged_for(home_account_id) {
+            return Ok(document);
+        }
+        let (cache, account) = (Arc::clone(self), home_account_id.to_owned());
+        let snapshot = blocking(move || cache.store.load_account(&account)).await?;
+        if snapshot.extent == Extent::Whole {
+            return Ok(self.remember(snapshot));
+        }
+        let document = Arc::clone(&snapshot.document);
+        self.latest().keep(home_account_id, snapshot);
+        Ok(document)
     }
 
     /// Applies changes to whatever is in the store by then. Once begun it runs to its end, even if
@@ -116,13 +154,16 @@ impl Cache {
         let applied = blocking(move || cache.store.apply(&given, Deadline::within(LOCK_WAIT))).await;
         match applied {
             Ok(applied) => {
-                Ok(AppliedChanges { changed: applied.changed, document: self.remember(applied.snapshot) })
+                let Applied { snapshot, changed } = applied;
+                // a part of the document is no more than an answer to whoever made the change
+                let document = match snapshot.extent {
+                    Extent::Whole => self.remember(snapshot),
+                    Extent::Account => snapshot.document,
+                };
+                Ok(AppliedChanges { changed, document })
             }
             Err(error) => {
-                let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(snapshot) = latest.as_mut() {
-                    Arc::make_mut(&mut snapshot.document).apply(&changes);
-                }
+                self.latest().apply(&changes);
                 Err(error)
             }
         }
@@ -130,8 +171,36 @@ impl Cache {
 
     fn remember(&self, snapshot: Snapshot) -> Arc<TokenCacheDocument> {
         let document = Arc::clone(&snapshot.document);
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(snapshot);
+        *self.latest() = Latest { whole: Some(snapshot), accounts: Vec::new() };
         document
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Latest {
+    /// The newer of the two: what was read for the account, or else the whole.
+    fn for_account(&self, home_account_id: &str) -> Option<&Snapshot> {
+        let own = self.accounts.iter().find(|(account, _)| account == home_account_id);
+        own.map(|(_, snapshot)| snapshot).or(self.whole.as_ref())
+    }
+
+    fn keep(&mut self, home_account_id: &str, snapshot: Snapshot) {
+        self.accounts.retain(|(account, _)| account != home_account_id);
+        if self.accounts.len() >= KEPT_ACCOUNTS {
+            self.accounts.remove(0);
+        }
+        self.accounts.push((home_account_id.to_owned(), snapshot));
+    }
+
+    /// What a store refused: on a read-only disk a program does not ask twice.
+    fn apply(&mut self, changes: &ChangeSet) {
+        let parts = self.accounts.iter_mut().map(|(_, snapshot)| snapshot);
+        for snapshot in parts.chain(&mut self.whole) {
+            Arc::make_mut(&mut snapshot.document).apply(changes);
+        }
     }
 }
 
@@ -158,5 +227,132 @@ async fn blocking<T: Send + 'static>(
             }
             .into()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use secrecy::SecretString;
+
+    use super::*;
+    use crate::document::Change;
+    use crate::store::Stamp;
+
+    /// A store that reads parts, and counts what it reads; each change is refused.
+    #[derive(Debug, Default)]
+    struct InParts {
+        generation: AtomicUsize,
+        wholes: AtomicUsize,
+        parts: AtomicUsize,
+    }
+
+    impl InParts {
+        fn snapshot(&self, extent: Extent) -> Snapshot {
+            let reads = if extent == Extent::Whole { &self.wholes } else { &self.parts };
+            reads.fetch_add(1, Ordering::Relaxed);
+            let document = TokenCacheDocument::parse(
+                br#"{"RefreshToken": {"k": {"credential_type": "RefreshToken", "secret": "s", "client_id": "c",
+                    "home_account_id": "u.t", "environment": "login.windows.net"}}}"#,
+            );
+            Snapshot { document: Arc::new(document.unwrap()), stamp: self.stamp().unwrap(), extent }
+        }
+
+        fn reads(&self) -> (usize, usize) {
+            (self.wholes.load(Ordering::Relaxed), self.parts.load(Ordering::Relaxed))
+        }
+
+        fn somebody_writes(&self) {
+            self.generation.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Store for InParts {
+        fn describe(&self) -> StoreDescription {
+            MemoryStore::new().describe()
+        }
+
+        fn stamp(&self) -> Result<Stamp, CacheError> {
+            Ok(Stamp::of_generation(self.generation.load(Ordering::Relaxed) as u64))
+        }
+
+        fn load(&self) -> Result<Snapshot, CacheError> {
+            Ok(self.snapshot(Extent::Whole))
+        }
+
+        fn load_account(&self, _home_account_id: &str) -> Result<Snapshot, CacheError> {
+            Ok(self.snapshot(Extent::Account))
+        }
+
+        fn apply(&self, _changes: &ChangeSet, _deadline: Deadline) -> Result<Applied, CacheError> {
+            Err(CacheError::Locked { place: "here".to_owned() })
+        }
+
+        fn discard(&self, _deadline: Deadline) -> Result<Option<String>, CacheError> {
+            Ok(None)
+        }
+    }
+
+    fn cache() -> (Arc<InParts>, Arc<Cache>) {
+        let store = Arc::new(InParts::default());
+        let cache = Cache { store: Arc::clone(&store) as Arc<dyn Store>, latest: Mutex::default() };
+        (store, Arc::new(cache))
+    }
+
+    #[tokio::test]
+    async fn a_request_for_one_account_never_reads_the_whole() {
+        let (store, cache) = cache();
+        for _ in 0..3 {
+            cache.document_for("u.t").await.unwrap();
+        }
+        assert_eq!(store.reads(), (0, 1));
+        cache.document_for("v.t").await.unwrap();
+        cache.document_for("u.t").await.unwrap();
+        assert_eq!(store.reads(), (0, 2), "each account's part is kept");
+        store.somebody_writes();
+        cache.document_for("u.t").await.unwrap();
+        assert_eq!(store.reads(), (0, 3));
+    }
+
+    #[tokio::test]
+    async fn the_whole_does_for_every_account_while_it_is_current() {
+        let (store, cache) = cache();
+        cache.document().await.unwrap();
+        cache.document_for("u.t").await.unwrap();
+        assert_eq!(store.reads(), (1, 0));
+        store.somebody_writes();
+        cache.document_for("u.t").await.unwrap();
+        cache.document_for("v.t").await.unwrap();
+        assert_eq!(store.reads(), (1, 2));
+        assert!(cache.unchanged().is_none(), "a part is not taken for the whole");
+        cache.document().await.unwrap();
+        cache.document_for("u.t").await.unwrap();
+        assert_eq!(store.reads(), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn many_accounts_do_not_fill_the_memory() {
+        let (_store, cache) = cache();
+        for user in 0..100 {
+            cache.document_for(&format!("{user}.t")).await.unwrap();
+        }
+        assert_eq!(cache.latest().accounts.len(), KEPT_ACCOUNTS);
+    }
+
+    #[tokio::test]
+    async fn what_the_store_refuses_is_known_in_the_whole_and_in_parts() {
+        let (_store, cache) = cache();
+        cache.document().await.unwrap();
+        cache.latest().keep("u.t", cache.store.load_account("u.t").unwrap());
+        let removal = ChangeSet::of(Change::RemoveRefreshToken {
+            home_account_id: "u.t".to_owned(),
+            client_id: "c".to_owned(),
+            secret: SecretString::from("s"),
+        });
+        assert!(cache.apply(removal).await.is_err());
+        for document in [cache.document().await.unwrap(), cache.document_for("u.t").await.unwrap()] {
+            assert!(!String::from_utf8_lossy(&document.to_bytes()).contains("\"secret\""));
+        }
     }
 }

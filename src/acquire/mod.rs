@@ -132,7 +132,12 @@ impl Acquirer {
         tenant: &TenantId,
         request: &TokenRequest,
     ) -> Result<AccessToken> {
-        let document = self.document(request.enable_cae).await?;
+        let caches = &self.0.caches;
+        let opened = caches.opened(request.enable_cae);
+        let document = match opened.and_then(|cache| cache.unchanged_for(&account.home_account_id)) {
+            Some(document) => document,
+            None => caches.cache(request.enable_cae).await?.document_for(&account.home_account_id).await?,
+        };
         self.silent_in(&document, account, tenant, request).await
     }
 
@@ -250,7 +255,7 @@ impl Engine {
     async fn redeem(&self, wanted: &Wanted) -> Result<AccessToken> {
         let Wanted { account, tenant, request, early } = wanted;
         let cache = self.caches.cache(request.enable_cae).await?;
-        let mut document = cache.document().await?;
+        let mut document = cache.document_for(&account.home_account_id).await?;
         if let Some(error) = self.throttle.answer(wanted, &document, self.clock.now()) {
             return Err(error);
         }
@@ -344,7 +349,7 @@ impl Engine {
         };
         let dead = match verdict {
             Verdict::Configuration | Verdict::Transient { .. } => {
-                let document = cache.document().await?;
+                let document = cache.document_for(&wanted.account.home_account_id).await?;
                 let error = refused::error_of(refusal);
                 self.throttle.remember(wanted, document, &error, now);
                 return Err(error);
@@ -356,7 +361,7 @@ impl Engine {
         };
         refused.by_provider(&verdict, answer.clone());
         if !dead {
-            return cache.document().await;
+            return cache.document_for(&wanted.account.home_account_id).await;
         }
         let removal = ChangeSet::of(Change::RemoveRefreshToken {
             home_account_id: wanted.account.home_account_id.clone(),
@@ -368,13 +373,12 @@ impl Engine {
                 if applied.changed {
                     refused.removed(wanted, &candidate.client_id, &cache.describe(), answer);
                 }
-                Ok(applied.document)
             }
             Err(error) => {
                 tracing::warn!(%error, "a dead refresh token could not be removed");
-                cache.document().await
             }
         }
+        cache.document_for(&wanted.account.home_account_id).await
     }
 }
 

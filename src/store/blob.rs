@@ -13,7 +13,7 @@ use crate::time::{Clock, Deadline, SystemClock, UnixTime};
 use super::lock::CacheLock;
 use super::profile::CacheFiles;
 use super::replace;
-use super::{Applied, Signal, Snapshot, Stamp, Store, StoreDescription};
+use super::{Applied, Extent, Signal, Snapshot, Stamp, Store, StoreDescription};
 
 /// Keeps the bytes of one cache: all that a platform has to bring.
 pub(crate) trait Blob: fmt::Debug + Send + Sync {
@@ -84,14 +84,14 @@ impl<B: Blob> BlobStore<B> {
         let stamp = self.stamp()?;
         let (content, mut document) = self.read()?;
         if !document.apply(changes) {
-            let snapshot = Snapshot { document: Arc::new(document), stamp };
+            let snapshot = Snapshot { document: Arc::new(document), stamp, extent: Extent::Whole };
             return Ok(Some(Applied { snapshot, changed: false }));
         }
         if !self.is_still(&content, held)? || !self.blob.write(&document.to_bytes(), held)? {
             return Ok(None);
         }
         self.signal(held)?;
-        let snapshot = Snapshot { document: Arc::new(document), stamp: self.stamp()? };
+        let snapshot = Snapshot { document: Arc::new(document), stamp: self.stamp()?, extent: Extent::Whole };
         Ok(Some(Applied { snapshot, changed: true }))
     }
 }
@@ -135,7 +135,7 @@ impl<B: Blob> Store for BlobStore<B> {
             match wait {
                 Some(wait) => std::thread::sleep(*wait),
                 None => {
-                    return Ok(Snapshot { document: Arc::new(read?.1), stamp });
+                    return Ok(Snapshot { document: Arc::new(read?.1), stamp, extent: Extent::Whole });
                 }
             }
         }

@@ -6,7 +6,7 @@ use crate::document::{ChangeSet, TokenCacheDocument};
 use crate::error::CacheError;
 use crate::time::Deadline;
 
-use super::{Applied, Snapshot, Stamp, Store, StoreDescription};
+use super::{Applied, Extent, Snapshot, Stamp, Store, StoreDescription};
 
 /// A store that is shared with nobody and never touches a disk.
 #[derive(Debug, Default)]
@@ -33,7 +33,11 @@ impl MemoryStore {
 
 impl Content {
     fn snapshot(&self) -> Snapshot {
-        Snapshot { document: Arc::clone(&self.document), stamp: Stamp::of_generation(self.generation) }
+        Snapshot {
+            document: Arc::clone(&self.document),
+            stamp: Stamp::of_generation(self.generation),
+            extent: Extent::Whole,
+        }
     }
 
     fn replace(&mut self, document: TokenCacheDocument) {

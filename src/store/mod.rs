@@ -64,6 +64,16 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// [`CacheError::Damaged`] for content that is no document, and what the back end says.
     fn load(&self) -> Result<Snapshot, CacheError>;
 
+    /// What a request for one account can need: the account's entries, and what is known of their
+    /// clients. A store that keeps its document in one piece reads the whole; in one that does not,
+    /// this costs the same however many other accounts there are.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    fn load_account(&self, _home_account_id: &str) -> Result<Snapshot, CacheError> {
+        self.load()
+    }
+
     /// Locks, reloads, applies, writes if that made a difference, signals, unlocks.
     ///
     /// # Errors
@@ -86,6 +96,17 @@ pub struct Snapshot {
     pub document: Arc<TokenCacheDocument>,
     /// When that was.
     pub stamp: Stamp,
+    /// How much of it was read.
+    pub extent: Extent,
+}
+
+/// How much of a store's document a [`Snapshot`] has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// What a request for one account can need, or less.
+    Account,
+    /// All of it.
+    Whole,
 }
 
 /// What applying changes came to.

@@ -31,7 +31,7 @@ impl Stamp {
     }
 
     /// Of a document that never leaves memory, after so many changes.
-    pub(super) const fn of_generation(generation: u64) -> Self {
+    pub(crate) const fn of_generation(generation: u64) -> Self {
         Self { modified: generation as u128, ..Self::ABSENT }
     }
 

@@ -67,6 +67,10 @@ impl Store for OpenedStore {
         self.work(Store::load)
     }
 
+    fn load_account(&self, home_account_id: &str) -> Result<Snapshot, CacheError> {
+        self.work(|store| store.load_account(home_account_id))
+    }
+
     fn apply(&self, changes: &ChangeSet, deadline: Deadline) -> Result<Applied, CacheError> {
         self.work(|store| store.apply(changes, deadline))
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::document::{ChangeSet, Reach, TokenCacheDocument};
 use crate::error::{CacheError, VaultError};
-use crate::store::{Applied, Signal, Snapshot, Stamp, Store, StoreDescription};
+use crate::store::{Applied, Extent, Signal, Snapshot, Stamp, Store, StoreDescription};
 use crate::time::Deadline;
 
 use super::audit::{self, AuditEvent};
@@ -30,28 +30,6 @@ pub struct VaultStore {
 impl VaultStore {
     pub(super) fn new(shared: Arc<Shared>, cache: &str, actor: &str) -> Self {
         Self { shared, cache: cache.to_owned(), space: space_of(cache), actor: actor.to_owned() }
-    }
-
-    /// The part of the document that a request for one account can need: its entries, and what is
-    /// known of their clients. Costs the same in a large cache as in a small one.
-    ///
-    /// # Errors
-    /// As [`Store::load`].
-    pub fn load_account(&self, home_account_id: &str) -> Result<Snapshot, CacheError> {
-        self.shared
-            .read(|session| {
-                let mut space = Space::open(session, &self.space)?;
-                let own = BTreeSet::from([Bundle::Account(home_account_id.to_owned())]);
-                let mut rows = space.rows_of(&own)?;
-                let clients = rows
-                    .iter()
-                    .filter_map(|row| row.item.value.get("client_id")?.as_str())
-                    .map(|client| Bundle::Client(client.to_ascii_lowercase()))
-                    .collect();
-                rows.extend(space.rows_of(&clients)?);
-                snapshot(session, &rows, space.stamp())
-            })
-            .map_err(CacheError::from)
     }
 
     /// Makes this the whole content, as a move from another store does. Rows that stay the same
@@ -110,9 +88,10 @@ impl VaultStore {
     /// A part of a document goes with a stamp that is never current, so that whoever keeps it
     /// reads the whole before trusting it for another account.
     fn outcome(document: TokenCacheDocument, space: &Space<'_>, is_whole: bool, changed: bool) -> Applied {
-        let stamp = if is_whole { space.stamp() } else { !space.stamp() };
-        let snapshot = Snapshot { document: Arc::new(document), stamp: Stamp::of_generation(stamp) };
-        Applied { snapshot, changed }
+        let (stamp, extent) =
+            if is_whole { (space.stamp(), Extent::Whole) } else { (!space.stamp(), Extent::Account) };
+        let stamp = Stamp::of_generation(stamp);
+        Applied { snapshot: Snapshot { document: Arc::new(document), stamp, extent }, changed }
     }
 }
 
@@ -139,7 +118,24 @@ impl Store for VaultStore {
             .read(|session| {
                 let mut space = Space::open(session, &self.space)?;
                 let rows = space.all()?;
-                snapshot(session, &rows, space.stamp())
+                snapshot(session, &rows, space.stamp(), Extent::Whole)
+            })
+            .map_err(CacheError::from)
+    }
+
+    fn load_account(&self, home_account_id: &str) -> Result<Snapshot, CacheError> {
+        self.shared
+            .read(|session| {
+                let mut space = Space::open(session, &self.space)?;
+                let own = BTreeSet::from([Bundle::Account(home_account_id.to_owned())]);
+                let mut rows = space.rows_of(&own)?;
+                let clients = rows
+                    .iter()
+                    .filter_map(|row| row.item.value.get("client_id")?.as_str())
+                    .map(|client| Bundle::Client(client.to_ascii_lowercase()))
+                    .collect();
+                rows.extend(space.rows_of(&clients)?);
+                snapshot(session, &rows, space.stamp(), Extent::Account)
             })
             .map_err(CacheError::from)
     }
@@ -248,9 +244,14 @@ fn document(session: &Session<'_>, rows: &[Stored]) -> Result<TokenCacheDocument
     Ok(TokenCacheDocument::from_root(root))
 }
 
-fn snapshot(session: &Session<'_>, rows: &[Stored], stamp: u64) -> Result<Snapshot, VaultError> {
+fn snapshot(
+    session: &Session<'_>,
+    rows: &[Stored],
+    stamp: u64,
+    extent: Extent,
+) -> Result<Snapshot, VaultError> {
     let document = Arc::new(document(session, rows)?);
-    Ok(Snapshot { document, stamp: Stamp::of_generation(stamp) })
+    Ok(Snapshot { document, stamp: Stamp::of_generation(stamp), extent })
 }
 
 /// Which rows an entry is read with.
