@@ -1,15 +1,18 @@
 //! What can go wrong: what happened, why, and the next command.
 
 mod cache;
+mod chain;
 mod vault;
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::cloud::TenantId;
+use crate::time::UnixTime;
 use crate::token::{Claims, Scopes};
 
 pub use self::cache::{CacheError, EncryptionLayer};
+pub use self::chain::{Attempt, ChainFailed};
 pub use self::vault::{ProtectorError, VaultError};
 
 /// The result of everything here.
@@ -27,6 +30,9 @@ pub enum Error {
     /// The cache could not be read or written.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// No credential of a chain brought a token.
+    #[error(transparent)]
+    Chain(Box<ChainFailed>),
     /// A person has to sign in, and that was not allowed here.
     #[error(transparent)]
     InteractionRequired(Box<InteractionRequired>),
@@ -42,10 +48,20 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether a chain of credentials should ask its next one.
+    /// Whether a chain of credentials should ask its next one (spec S-B 6.1).
+    ///
+    /// The credential has nothing to try with, or only a person could help it further and it may
+    /// not ask one: a dead grant in a shared cache, a second factor that policy wants. Everything
+    /// else is an answer that the next credential could only hide.
     #[must_use]
-    pub const fn moves_chain_on(&self) -> bool {
-        matches!(self, Self::InteractionRequired(_) | Self::Unavailable(_))
+    pub fn moves_chain_on(&self) -> bool {
+        match self {
+            Self::InteractionRequired(_) | Self::Unavailable(_) => true,
+            Self::Chain(failed) => failed.attempts.iter().all(|attempt| attempt.error.moves_chain_on()),
+            Self::AuthenticationFailed(_) | Self::Cache(_) | Self::InvalidArgument(_) | Self::Network(_) => {
+                false
+            }
+        }
     }
 
     /// What to do next, as one line for a person.
@@ -54,6 +70,7 @@ impl Error {
         match self {
             Self::AuthenticationFailed(failed) => failed.hint.clone(),
             Self::Cache(error) => Some(error.hint()),
+            Self::Chain(failed) => failed.decisive().and_then(Self::hint),
             Self::InteractionRequired(required) => Some(required.hint()),
             Self::InvalidArgument(argument) => Some(argument.hint.clone()),
             Self::Network(error) => Some(error.hint()),
@@ -65,6 +82,7 @@ impl Error {
     #[must_use]
     pub fn removed(&self) -> &[RemovedGrant] {
         match self {
+            Self::Chain(failed) => &failed.removed,
             Self::InteractionRequired(required) => &required.removed,
             _ => &[],
         }
@@ -75,6 +93,7 @@ impl Error {
     pub fn provider(&self) -> Option<&ProviderError> {
         match self {
             Self::AuthenticationFailed(failed) => failed.provider.as_deref(),
+            Self::Chain(failed) => failed.decisive()?.provider(),
             Self::InteractionRequired(required) => required.provider.as_deref(),
             Self::Network(error) => error.provider.as_deref(),
             Self::Cache(_) | Self::InvalidArgument(_) | Self::Unavailable(_) => None,
@@ -85,6 +104,12 @@ impl Error {
 impl From<AuthenticationFailed> for Error {
     fn from(failed: AuthenticationFailed) -> Self {
         Self::AuthenticationFailed(Box::new(failed))
+    }
+}
+
+impl From<ChainFailed> for Error {
+    fn from(failed: ChainFailed) -> Self {
+        Self::Chain(Box::new(failed))
     }
 }
 
@@ -141,6 +166,9 @@ pub struct ProviderError {
     pub trace_id: Option<String>,
     /// When the provider said so, in its own words.
     pub timestamp: Option<String>,
+    /// With a dead grant: every grant of this user from before this moment is dead, too. The
+    /// password was changed then, or the sessions were revoked (AADSTS50173).
+    pub valid_from: Option<UnixTime>,
 }
 
 impl ProviderError {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use emulator::{Answer, CLIENT_AZURE_CLI, CLIENT_VISUAL_STUDIO, ErrorAnswer, Script, USER_ONE, USER_TWO};
 use serde_json::Value;
-use tokenkeep::credential::{DeviceCodeCredential, SharedTokenCacheCredential, TokenCredential};
+use tokenkeep::credential::{
+    ChainedTokenCredential, DeviceCodeCredential, SharedTokenCacheCredential, TokenCredential,
+};
 use tokenkeep::error::{InteractionReason, InteractionRequired};
 use tokenkeep::{Claims, Error, TokenSource};
 
@@ -171,4 +173,73 @@ async fn a_sign_in_that_is_too_old_for_one_resource_is_removed_when_a_second_say
     assert!(interaction(&credential, SCOPE).await.removed.is_empty());
     assert_eq!(interaction(&credential, GRAPH).await.removed.len(), 1);
     assert!(world.document()["RefreshToken"].as_object().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_dead_grant_in_the_shared_cache_never_stops_a_chain() {
+    let world = World::plaintext();
+    sign_in(&world, USER_ONE, CLIENT_AZURE_CLI).await;
+    let fallback = DeviceCodeCredential::new(world.options(), Arc::new(Quiet)).unwrap();
+    world.emulator.change_password(USER_ONE);
+    world.emulator.approve(USER_TWO);
+
+    let chain = ChainedTokenCredential::new([
+        Arc::new(shared(&world, USER_ONE)) as Arc<dyn TokenCredential>,
+        Arc::new(fallback),
+    ])
+    .unwrap();
+    world.emulator.reset_log();
+    let token = chain.get_token(&request(SCOPE).force_refresh(true)).await.unwrap();
+    assert_eq!(token.details.account.as_ref().unwrap().username, USER_TWO);
+    assert_eq!(world.emulator.count("token.refresh_token"), 1, "the dead grant was tried, once");
+    // The one that works is asked first from now on: no refused refresh any more.
+    chain.get_token(&request(GRAPH)).await.unwrap();
+    let refused = world.emulator.log().iter().filter(|entry| entry.code == Some(50173)).count();
+    assert_eq!(refused, 1);
+}
+
+#[tokio::test]
+async fn a_chain_that_ends_without_a_token_tells_every_attempt_and_what_was_removed() {
+    let world = World::plaintext();
+    sign_in(&world, USER_ONE, CLIENT_AZURE_CLI).await;
+    world.emulator.change_password(USER_ONE);
+    let silent = world.options().disable_automatic_authentication(true);
+    let chain = ChainedTokenCredential::new([
+        Arc::new(shared(&world, USER_TWO)) as Arc<dyn TokenCredential>,
+        Arc::new(shared(&world, USER_ONE)),
+        Arc::new(DeviceCodeCredential::new(silent, Arc::new(Quiet)).unwrap()),
+    ])
+    .unwrap();
+    let error = chain.get_token(&request(SCOPE).force_refresh(true)).await.unwrap_err();
+    let Error::Chain(failed) = &error else { panic!("{error:?}") };
+    let attempts: Vec<&str> = failed.attempts.iter().map(|attempt| attempt.credential.as_str()).collect();
+    assert_eq!(
+        attempts,
+        ["SharedTokenCacheCredential", "SharedTokenCacheCredential", "DeviceCodeCredential"]
+    );
+    for attempt in &failed.attempts {
+        let why = attempt.error.to_string();
+        assert!(error.to_string().contains(why.lines().next().unwrap()), "{error}");
+    }
+    assert_eq!(error.removed().len(), 1);
+    assert_eq!(error.provider().unwrap().codes, [50173]);
+    assert!(error.provider().unwrap().valid_from.is_some(), "the answer says since when");
+    assert!(error.hint().unwrap().contains("tokenkeep login"), "{:?}", error.hint());
+}
+
+#[tokio::test]
+async fn trouble_with_the_network_stops_a_chain_because_it_is_no_sign_out() {
+    let world = World::plaintext();
+    sign_in(&world, USER_ONE, CLIENT_AZURE_CLI).await;
+    world.emulator.script(Script::sticky(Answer::BadGateway).kind("token.refresh_token"));
+    world.emulator.approve(USER_TWO);
+    let options = || world.options().retry_budget(std::time::Duration::ZERO);
+    let chain = ChainedTokenCredential::new([
+        Arc::new(SharedTokenCacheCredential::new(options()).unwrap()) as Arc<dyn TokenCredential>,
+        Arc::new(DeviceCodeCredential::new(options(), Arc::new(Quiet)).unwrap()),
+    ])
+    .unwrap();
+    let error = chain.get_token(&request(SCOPE).force_refresh(true)).await.unwrap_err();
+    assert!(!error.moves_chain_on(), "{error}");
+    assert_eq!(world.emulator.count("devicecode"), 1, "only the sign-in before");
 }

@@ -19,6 +19,7 @@ mod canaries;
 mod command_line;
 mod dead_grant;
 mod examples;
+mod explain;
 mod faults;
 mod interop_node;
 mod interop_python;

@@ -94,8 +94,7 @@ impl Refused {
 }
 
 fn meaning_of(answer: &ProviderError) -> String {
-    let explained = answer.codes.iter().find_map(|code| entra::explain(*code));
-    match explained {
+    match entra::explain_answer(&answer.codes) {
         Some(explanation) => format!("{} ({})", explanation.meaning, answer.code()),
         None => answer.to_string(),
     }
@@ -150,7 +149,7 @@ pub(super) fn error_of(refusal: Refusal) -> Error {
 }
 
 fn explained(failed: AuthenticationFailed, answer: Box<ProviderError>) -> AuthenticationFailed {
-    let explanation = answer.codes.iter().find_map(|code| entra::explain(*code));
+    let explanation = entra::explain_answer(&answer.codes);
     let next_step = explanation.map_or(
         "check the client id, the tenant and the scope, then sign in again: tokenkeep login",
         |explanation| explanation.next_step,

@@ -121,6 +121,8 @@ pub(super) enum Command {
     Import(Import),
     /// Put the logins of this store into another one
     Export(Export),
+    /// Say what an error of the provider or of a credential means, and what to do about it
+    Explain(Explain),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page
@@ -290,6 +292,14 @@ pub(super) struct Clear {
     /// Do not ask
     #[arg(short, long)]
     pub(super) yes: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Explain {
+    /// A number such as AADSTS50173, with or without its letters; `-` reads any error text from the
+    /// standard input
+    #[arg(value_name = "CODE", required = true)]
+    pub(super) codes: Vec<String>,
 }
 
 #[derive(Args, Debug)]

@@ -25,6 +25,9 @@ pub(super) enum Failure {
     /// The library said so.
     #[error(transparent)]
     Library(#[from] Error),
+    /// Nothing is known about what was to be explained.
+    #[error("{problem}")]
+    Unexplained { problem: String, hint: String },
     /// The standard output or error cannot be written to.
     #[error("writing the output: {0}")]
     Output(io::Error),
@@ -51,7 +54,7 @@ impl Failure {
     /// The exit code, as `docs/cli.md` lists them.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Cancelled | Self::File { .. } | Self::Output(_) => 1,
+            Self::Cancelled | Self::File { .. } | Self::Output(_) | Self::Unexplained { .. } => 1,
             Self::Usage { .. } => 2,
             Self::Account(error) => {
                 if error.is_ambiguous() {
@@ -60,27 +63,7 @@ impl Failure {
                     4
                 }
             }
-            Self::Library(error) => match error {
-                Error::AuthenticationFailed(_) => 1,
-                Error::InvalidArgument(_) => 2,
-                Error::InteractionRequired(_) => 3,
-                Error::Unavailable(unavailable) => match **unavailable {
-                    Unavailable::Other { .. } => 1,
-                    Unavailable::NoAccounts { .. } | Unavailable::NoMatchingAccount { .. } => 4,
-                    Unavailable::SeveralAccounts { .. } | Unavailable::SeveralMatchingAccounts { .. } => 5,
-                },
-                Error::Cache(error) => match error {
-                    CacheError::Conflict { .. } | CacheError::Io { .. } | CacheError::Unsafe { .. } => 1,
-                    CacheError::Damaged { .. } | CacheError::NewerFormat { .. } => 6,
-                    CacheError::Vault(error) => of_vault(error),
-                    CacheError::EncryptionUnavailable { .. }
-                    | CacheError::KeyUnavailable { .. }
-                    | CacheError::Locked { .. }
-                    | CacheError::LockTimeout { .. }
-                    | CacheError::Timeout { .. } => 7,
-                },
-                Error::Network(_) => 8,
-            },
+            Self::Library(error) => exit_code_of(error),
         }
     }
 
@@ -91,34 +74,9 @@ impl Failure {
             Self::Cancelled => "cancelled",
             Self::File { .. } => "file",
             Self::Output(_) => "output",
+            Self::Unexplained { .. } => "unexplained",
             Self::Usage { .. } => "usage",
-            Self::Library(error) => match error {
-                Error::AuthenticationFailed(failed) if failed.declined => "declined",
-                Error::AuthenticationFailed(_) => "authentication_failed",
-                Error::InteractionRequired(_) => "interaction_required",
-                Error::InvalidArgument(_) => "invalid_argument",
-                Error::Network(_) => "network",
-                Error::Unavailable(unavailable) => match **unavailable {
-                    Unavailable::NoAccounts { .. } => "no_accounts",
-                    Unavailable::NoMatchingAccount { .. } => "no_matching_account",
-                    Unavailable::Other { .. } => "unavailable",
-                    Unavailable::SeveralAccounts { .. } => "several_accounts",
-                    Unavailable::SeveralMatchingAccounts { .. } => "several_matching_accounts",
-                },
-                Error::Cache(error) => match error {
-                    CacheError::Conflict { .. } => "cache_conflict",
-                    CacheError::Damaged { .. } => "cache_damaged",
-                    CacheError::EncryptionUnavailable { .. } => "cache_encryption_unavailable",
-                    CacheError::Io { .. } => "cache_io",
-                    CacheError::KeyUnavailable { .. } => "cache_key_unavailable",
-                    CacheError::LockTimeout { .. } => "cache_lock_timeout",
-                    CacheError::Locked { .. } => "cache_locked",
-                    CacheError::NewerFormat { .. } => "cache_newer_format",
-                    CacheError::Timeout { .. } => "cache_timeout",
-                    CacheError::Unsafe { .. } => "cache_unsafe",
-                    CacheError::Vault(error) => error.kind(),
-                },
-            },
+            Self::Library(error) => kind_of(error),
         }
     }
 
@@ -142,7 +100,7 @@ impl Failure {
         let hint = match self {
             Self::Account(error) => Some(error.hint()),
             Self::Library(error) => error.hint(),
-            Self::Usage { hint, .. } => Some(hint.clone()),
+            Self::Unexplained { hint, .. } | Self::Usage { hint, .. } => Some(hint.clone()),
             Self::Cancelled | Self::File { .. } | Self::Output(_) => None,
         };
         hint.map(|hint| repeat_options(&hint, to_repeat))
@@ -160,7 +118,7 @@ impl Failure {
     /// The failure as `--json` prints it: all members are there, `null` where there is nothing.
     pub(super) fn to_json(&self, to_repeat: &[String]) -> Value {
         let error = match self {
-            Self::Library(error) => Some(error),
+            Self::Library(error) => Some(decisive(error)),
             _ => None,
         };
         let required = match error {
@@ -168,7 +126,11 @@ impl Failure {
             _ => None,
         };
         let provider = error.and_then(Error::provider);
-        let removed = error.map_or(&[][..], Error::removed).iter().map(|grant| {
+        let removed = match self {
+            Self::Library(error) => error.removed(),
+            _ => &[],
+        };
+        let removed = removed.iter().map(|grant| {
             json!({
                 "username": grant.username,
                 "home_account_id": grant.home_account_id,
@@ -194,7 +156,10 @@ impl Failure {
     fn candidates(&self) -> &[Candidate] {
         match self {
             Self::Account(error) => error.candidates(),
-            Self::Library(Error::Unavailable(unavailable)) => unavailable.candidates(),
+            Self::Library(error) => match decisive(error) {
+                Error::Unavailable(unavailable) => unavailable.candidates(),
+                _ => &[],
+            },
             _ => &[],
         }
     }
@@ -209,6 +174,70 @@ impl From<CacheError> for Failure {
 impl From<InvalidArgument> for Failure {
     fn from(argument: InvalidArgument) -> Self {
         Self::Library(argument.into())
+    }
+}
+
+/// A chain failed as the attempt did that a caller can do most about.
+fn decisive(error: &Error) -> &Error {
+    match error {
+        Error::Chain(failed) => failed.decisive().map_or(error, decisive),
+        error => error,
+    }
+}
+
+fn exit_code_of(error: &Error) -> u8 {
+    match decisive(error) {
+        Error::AuthenticationFailed(_) => 1,
+        Error::InvalidArgument(_) => 2,
+        Error::InteractionRequired(_) => 3,
+        Error::Unavailable(unavailable) => match **unavailable {
+            Unavailable::Other { .. } => 1,
+            Unavailable::NoAccounts { .. } | Unavailable::NoMatchingAccount { .. } => 4,
+            Unavailable::SeveralAccounts { .. } | Unavailable::SeveralMatchingAccounts { .. } => 5,
+        },
+        Error::Cache(error) => match error {
+            CacheError::Conflict { .. } | CacheError::Io { .. } | CacheError::Unsafe { .. } => 1,
+            CacheError::Damaged { .. } | CacheError::NewerFormat { .. } => 6,
+            CacheError::Vault(error) => of_vault(error),
+            CacheError::EncryptionUnavailable { .. }
+            | CacheError::KeyUnavailable { .. }
+            | CacheError::Locked { .. }
+            | CacheError::LockTimeout { .. }
+            | CacheError::Timeout { .. } => 7,
+        },
+        Error::Chain(_) => 1,
+        Error::Network(_) => 8,
+    }
+}
+
+fn kind_of(error: &Error) -> &'static str {
+    match decisive(error) {
+        Error::AuthenticationFailed(failed) if failed.declined => "declined",
+        Error::AuthenticationFailed(_) => "authentication_failed",
+        Error::InteractionRequired(_) => "interaction_required",
+        Error::InvalidArgument(_) => "invalid_argument",
+        Error::Network(_) => "network",
+        Error::Unavailable(unavailable) => match **unavailable {
+            Unavailable::NoAccounts { .. } => "no_accounts",
+            Unavailable::NoMatchingAccount { .. } => "no_matching_account",
+            Unavailable::Other { .. } => "unavailable",
+            Unavailable::SeveralAccounts { .. } => "several_accounts",
+            Unavailable::SeveralMatchingAccounts { .. } => "several_matching_accounts",
+        },
+        Error::Cache(error) => match error {
+            CacheError::Conflict { .. } => "cache_conflict",
+            CacheError::Damaged { .. } => "cache_damaged",
+            CacheError::EncryptionUnavailable { .. } => "cache_encryption_unavailable",
+            CacheError::Io { .. } => "cache_io",
+            CacheError::KeyUnavailable { .. } => "cache_key_unavailable",
+            CacheError::LockTimeout { .. } => "cache_lock_timeout",
+            CacheError::Locked { .. } => "cache_locked",
+            CacheError::NewerFormat { .. } => "cache_newer_format",
+            CacheError::Timeout { .. } => "cache_timeout",
+            CacheError::Unsafe { .. } => "cache_unsafe",
+            CacheError::Vault(error) => error.kind(),
+        },
+        Error::Chain(_) => "authentication_failed",
     }
 }
 
@@ -325,6 +354,7 @@ mod tests {
             (cache(CacheError::Io { action: "writing", path: "x".into(), source: io() }), 1),
             (cache(CacheError::Unsafe { path: "x".into(), detail: detail() }), 1),
             (unavailable(Unavailable::Other { credential, problem: detail(), hint: detail() }), 1),
+            (Failure::Unexplained { problem: detail(), hint: detail() }, 1),
             (Failure::usage("x", "y"), 2),
             (InvalidArgument::new("scope", "x", "y").into(), 2),
             (Failure::Library(interaction().into()), 3),

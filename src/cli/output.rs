@@ -73,6 +73,11 @@ impl Output {
         !self.no_input && io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
+    /// Whether the standard input may be read.
+    pub(super) const fn may_read(self) -> bool {
+        !self.no_input
+    }
+
     /// Whether what is said to people goes to a terminal.
     pub(super) fn has_terminal(self) -> bool {
         io::stderr().is_terminal()

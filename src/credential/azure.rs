@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::token::{Claims, Scopes, TokenRequest};
 
 use super::{
-    DeviceCodeCredential, InteractiveBrowserCredential, SharedTokenCacheCredential, TokenCredential,
+    ChainedTokenCredential, DeviceCodeCredential, InteractiveBrowserCredential, SharedTokenCacheCredential,
+    TokenCredential,
 };
 
 /// What the SDK's own options have no field for (spec S-B 8.1): put it into the request's context.
@@ -104,4 +105,9 @@ macro_rules! azure_credential {
     )+};
 }
 
-azure_credential!(DeviceCodeCredential, InteractiveBrowserCredential, SharedTokenCacheCredential);
+azure_credential!(
+    ChainedTokenCredential,
+    DeviceCodeCredential,
+    InteractiveBrowserCredential,
+    SharedTokenCacheCredential
+);

@@ -5,10 +5,12 @@
 //! | [`DeviceCodeCredential`] | to type a code into a browser anywhere | terminals, SSH, containers |
 //! | [`InteractiveBrowserCredential`] | to sign in with the browser of this machine | desktops |
 //! | [`SharedTokenCacheCredential`] | nobody | using a login that another tool made |
+//! | [`ChainedTokenCredential`] | as its members do | the first of several that can |
 //!
-//! All three share one engine: the cache first, then a refresh token, and only then a person.
+//! The first three share one engine: the cache first, then a refresh token, and only then a person.
 
 mod browser;
+mod chain;
 mod device_code;
 mod interactive;
 mod options;
@@ -29,6 +31,7 @@ use crate::token::{AccessToken, TokenRequest};
 #[cfg(feature = "azure")]
 pub use self::azure::TokenRequestExt;
 pub use self::browser::InteractiveBrowserCredential;
+pub use self::chain::ChainedTokenCredential;
 pub use self::device_code::DeviceCodeCredential;
 pub use self::options::{CredentialOptions, DEVELOPER_SIGN_ON_CLIENT_ID};
 pub use self::shared_token_cache::SharedTokenCacheCredential;
@@ -46,6 +49,13 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait TokenCredential: fmt::Debug + Send + Sync {
     /// Gets a token: from the cache if one there will do, else from the provider.
     fn get_token<'a>(&'a self, request: &'a TokenRequest) -> BoxFuture<'a, Result<AccessToken>>;
+
+    /// What to call it when telling what a chain has tried: the type's name unless it says otherwise.
+    fn name(&self) -> &'static str {
+        let path = std::any::type_name::<Self>();
+        let bare = path.split_once('<').map_or(path, |(bare, _)| bare);
+        bare.rsplit("::").next().unwrap_or(bare)
+    }
 }
 
 /// What a person needs to sign in on another device (RFC 8628, section 3.3).

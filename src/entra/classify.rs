@@ -237,7 +237,9 @@ mod tests {
                 Some(Class::DeadForResource) => Verdict::DeadForResource,
                 Some(Class::Interaction) => Verdict::Interaction,
                 Some(Class::Transient) => continue,
-                Some(Class::DeviceCode | Class::Other) | None => Verdict::Unclear,
+                Some(Class::DeviceCode | Class::Other | Class::Permission | Class::Unavailable) | None => {
+                    Verdict::Unclear
+                }
             };
             assert_eq!(verdict(error("invalid_grant", None, &[code])), expected, "{code}");
         }

@@ -13,6 +13,7 @@ mod response;
 mod scrub;
 mod sign_in;
 mod sockets;
+mod valid_from;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,11 +24,15 @@ use url::Url;
 pub(crate) use self::browser::BrowserRequest;
 pub(crate) use self::classify::{Verdict, classify};
 pub(crate) use self::device_code::DeviceCodeRequest;
-pub(crate) use self::explain::explain;
+pub(crate) use self::explain::explain_answer;
+#[cfg(feature = "cli")]
+pub(crate) use self::explain::{Class, Explanation, Findings, Sign, code_named, explain, find_in};
 use self::http::{Post, TimerPause, Transport};
 pub(crate) use self::response::TokenReply;
 pub(crate) use self::sign_in::{ExpectedAccount, SignInError};
 pub(crate) use self::sockets::RedirectUri;
+#[cfg(feature = "cli")]
+pub(crate) use self::valid_from::valid_from;
 use crate::cloud::{Authority, TenantId};
 use crate::error::{InvalidArgument, ProviderError, Result};
 use crate::time::UnixTime;

@@ -10,8 +10,10 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 
 use super::Refusal;
+use super::explain::{Class, explain};
 use super::http::Reply;
 use super::scrub::scrub;
+use super::valid_from::valid_from;
 use crate::error::ProviderError;
 use crate::record::jwt_claims;
 use crate::time::UnixTime;
@@ -164,8 +166,11 @@ pub(super) fn provider_error(fields: &Map<String, Value>, sent: &[&str]) -> Opti
     if codes.is_empty() {
         codes = codes_of(&description);
     }
+    // Only what says that a grant is dead says since when.
+    let is_dead = codes.iter().filter_map(|code| explain(*code)).any(|known| known.class == Class::Dead);
     Some(ProviderError {
         error,
+        valid_from: if is_dead { valid_from(&description) } else { None },
         codes,
         suberror: text("suberror"),
         claims: claims(fields.get("claims"), sent),
