@@ -196,10 +196,14 @@ fn exit_code_of(error: &Error) -> u8 {
             Unavailable::SeveralAccounts { .. } | Unavailable::SeveralMatchingAccounts { .. } => 5,
         },
         Error::Cache(error) => match error {
-            CacheError::Conflict { .. } | CacheError::Io { .. } | CacheError::Unsafe { .. } => 1,
-            CacheError::Damaged { .. } | CacheError::NewerFormat { .. } => 6,
+            CacheError::Conflict { .. }
+            | CacheError::Io { .. }
+            | CacheError::ReadOnly { .. }
+            | CacheError::Unsafe { .. } => 1,
+            CacheError::Damaged { .. } | CacheError::NewerFormat { .. } | CacheError::TooLarge { .. } => 6,
             CacheError::Vault(error) => of_vault(error),
             CacheError::EncryptionUnavailable { .. }
+            | CacheError::KeyGone { .. }
             | CacheError::KeyUnavailable { .. }
             | CacheError::Locked { .. }
             | CacheError::LockTimeout { .. }
@@ -229,11 +233,14 @@ fn kind_of(error: &Error) -> &'static str {
             CacheError::Damaged { .. } => "cache_damaged",
             CacheError::EncryptionUnavailable { .. } => "cache_encryption_unavailable",
             CacheError::Io { .. } => "cache_io",
+            CacheError::KeyGone { .. } => "cache_key_gone",
             CacheError::KeyUnavailable { .. } => "cache_key_unavailable",
             CacheError::LockTimeout { .. } => "cache_lock_timeout",
             CacheError::Locked { .. } => "cache_locked",
             CacheError::NewerFormat { .. } => "cache_newer_format",
+            CacheError::ReadOnly { .. } => "cache_read_only",
             CacheError::Timeout { .. } => "cache_timeout",
+            CacheError::TooLarge { .. } => "cache_too_large",
             CacheError::Unsafe { .. } => "cache_unsafe",
             CacheError::Vault(error) => error.kind(),
         },
@@ -352,6 +359,7 @@ mod tests {
             (Failure::Library(AuthenticationFailed::new("no").declined().into()), 1),
             (cache(CacheError::Conflict { place: place(), detail: detail() }), 1),
             (cache(CacheError::Io { action: "writing", path: "x".into(), source: io() }), 1),
+            (cache(CacheError::ReadOnly { place: place(), why: "x", instead: "y" }), 1),
             (cache(CacheError::Unsafe { path: "x".into(), detail: detail() }), 1),
             (unavailable(Unavailable::Other { credential, problem: detail(), hint: detail() }), 1),
             (Failure::Unexplained { problem: detail(), hint: detail() }, 1),
@@ -400,6 +408,8 @@ mod tests {
                 }),
                 7,
             ),
+            (cache(CacheError::KeyGone { place: place(), detail: detail() }), 7),
+            (cache(CacheError::TooLarge { place: place(), limit: 1 }), 6),
             (cache(CacheError::KeyUnavailable { place: place(), detail: detail() }), 7),
             (cache(CacheError::Locked { place: place() }), 7),
             (cache(CacheError::LockTimeout { path: "x".into(), holder: detail(), waited }), 7),

@@ -61,6 +61,15 @@ pub enum CacheError {
         /// What it said.
         source: Arc<io::Error>,
     },
+    /// The key that the content was encrypted with is no more: the kernel forgets it when the
+    /// machine is started again. Its own tool takes such a cache for an empty one (spec S-C 2.5).
+    #[error("{place} can no longer be decrypted: {detail}; it was left as it is")]
+    KeyGone {
+        /// Which cache.
+        place: String,
+        /// What is missing.
+        detail: String,
+    },
     /// The content is encrypted, and its key is not to be had.
     #[error("{place} cannot be decrypted: {detail}; it was left as it is")]
     KeyUnavailable {
@@ -93,6 +102,16 @@ pub enum CacheError {
         /// What it says of itself.
         detail: String,
     },
+    /// The cache is another tool's, and only that may change it.
+    #[error("not writing {place}: {why}")]
+    ReadOnly {
+        /// Which cache.
+        place: String,
+        /// Why nobody else may.
+        why: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+    },
     /// The keyring did not answer in time.
     #[error("{place}: the keyring did not answer within {} s", waited.as_secs_f32())]
     Timeout {
@@ -100,6 +119,14 @@ pub enum CacheError {
         place: String,
         /// How long we waited.
         waited: Duration,
+    },
+    /// There is more in it than a cache can hold, so it was not read.
+    #[error("{place} is larger than {} MiB, so it is no cache; it was left as it is", limit >> 20)]
+    TooLarge {
+        /// Which cache.
+        place: String,
+        /// How many bytes there may be.
+        limit: u64,
     },
     /// The file is not ours to trust: a link, or somebody else's.
     #[error("not using {path}: {detail}", path = path.display())]
@@ -138,6 +165,9 @@ impl CacheError {
                 EncryptionLayer::Service => format!("nothing offers a Secret Service; {THREE_WAYS}"),
             },
             Self::Io { path, .. } => format!("check that you may read and write {}", path.display()),
+            Self::KeyGone { .. } => {
+                "sign in again with that tool: it starts a new cache in this one's place".to_owned()
+            }
             Self::KeyUnavailable { .. } => {
                 "it was encrypted by another user or machine; move it aside and sign in again: tokenkeep clear --all".to_owned()
             }
@@ -149,10 +179,12 @@ impl CacheError {
                 "unlock your keyring (sign in to the desktop, or open your keyring's manager) and try again".to_owned()
             }
             Self::NewerFormat { .. } => "use the newer tokenkeep".to_owned(),
+            Self::ReadOnly { instead, .. } => (*instead).to_owned(),
             Self::Timeout { .. } => {
                 "see whether your keyring is waiting for you on another screen; or use a vault: tokenkeep vault init, then --store vault".to_owned()
             }
             Self::Vault(error) => error.hint(),
+            Self::TooLarge { .. } => "see what it is, and move it aside".to_owned(),
             Self::Unsafe { path, .. } => format!(
                 "make {} a file of your own, not a link: mode 0600 in a folder of mode 0700",
                 path.display()

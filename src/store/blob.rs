@@ -13,7 +13,7 @@ use crate::time::{Clock, Deadline, SystemClock, UnixTime};
 use super::lock::CacheLock;
 use super::profile::CacheFiles;
 use super::replace;
-use super::{Applied, Extent, Signal, Snapshot, Stamp, Store, StoreDescription};
+use super::{Applied, Extent, Signal, Snapshot, Stamp, Store, StoreDescription, Writing};
 
 /// Keeps the bytes of one cache: all that a platform has to bring.
 pub(crate) trait Blob: fmt::Debug + Send + Sync {
@@ -47,12 +47,28 @@ const WAITS_FOR_WRITERS: [Duration; 3] =
 pub(super) struct BlobStore<B> {
     blob: B,
     files: CacheFiles,
+    writing: Writing,
     waits: [Duration; 3],
 }
 
 impl<B: Blob> BlobStore<B> {
     pub(super) const fn new(blob: B, files: CacheFiles) -> Self {
-        Self { blob, files, waits: WAITS_FOR_WRITERS }
+        Self { blob, files, writing: Writing::Writable, waits: WAITS_FOR_WRITERS }
+    }
+
+    /// The same, but written only if its tool's rules allow that.
+    pub(super) const fn writing(mut self, writing: Writing) -> Self {
+        self.writing = writing;
+        self
+    }
+
+    fn may_write(&self) -> Result<(), CacheError> {
+        match self.writing {
+            Writing::Guarded(_) | Writing::Writable => Ok(()),
+            Writing::ReadOnly { why, instead } => {
+                Err(CacheError::ReadOnly { place: self.blob.describe().to_string(), why, instead })
+            }
+        }
     }
 
     fn parse(&self, content: Option<&[u8]>) -> Result<TokenCacheDocument, CacheError> {
@@ -77,7 +93,16 @@ impl<B: Blob> BlobStore<B> {
     }
 
     fn signal(&self, held: &CacheLock) -> Result<(), CacheError> {
-        if B::IS_FILE { Ok(()) } else { replace::touch(&self.files.path, held) }
+        if B::IS_FILE {
+            return Ok(());
+        }
+        // another tool's only if it is there: nobody watches a file that is not
+        for other in self.files.signals.iter().filter(|path| path.exists()) {
+            if let Err(error) = replace::touch(other, held) {
+                tracing::warn!("{error}");
+            }
+        }
+        replace::touch(&self.files.path, held)
     }
 
     fn try_apply(&self, changes: &ChangeSet, held: &CacheLock) -> Result<Option<Applied>, CacheError> {
@@ -102,11 +127,14 @@ impl<B: Blob> Store for BlobStore<B> {
     }
 
     fn stamp(&self) -> Result<Stamp, CacheError> {
-        Stamp::of_file(&self.files.path)
+        self.files
+            .signals
+            .iter()
+            .try_fold(Stamp::of_file(&self.files.path)?, |stamp, other| Ok(stamp.and(Stamp::of_file(other)?)))
     }
 
     fn signals(&self) -> Vec<Signal> {
-        vec![Signal::file(&self.files.path)]
+        std::iter::once(&self.files.path).chain(&self.files.signals).map(|path| Signal::file(path)).collect()
     }
 
     fn load(&self) -> Result<Snapshot, CacheError> {
@@ -142,13 +170,14 @@ impl<B: Blob> Store for BlobStore<B> {
     }
 
     fn apply(&self, changes: &ChangeSet, deadline: Deadline) -> Result<Applied, CacheError> {
+        self.may_write()?;
         loop {
             let held = CacheLock::acquire(&self.files.lock, deadline)?;
             match self.try_apply(changes, &held) {
                 Ok(Some(applied)) => return Ok(applied),
                 Ok(None) if deadline.has_passed() => {
                     return Err(CacheError::LockTimeout {
-                        path: self.files.lock.cache.clone(),
+                        path: self.files.lock.first().to_owned(),
                         holder: "a program that writes without asking".to_owned(),
                         waited: deadline.whole(),
                     });
@@ -168,11 +197,12 @@ impl<B: Blob> Store for BlobStore<B> {
     }
 
     fn discard(&self, deadline: Deadline) -> Result<Option<String>, CacheError> {
+        self.may_write()?;
         let held = CacheLock::acquire(&self.files.lock, deadline)?;
         let is_damaged = match self.blob.read() {
             Ok(None) => return Ok(None),
             Ok(Some(bytes)) => self.parse(Some(&bytes)).is_err(),
-            Err(CacheError::KeyUnavailable { .. }) => true,
+            Err(CacheError::KeyGone { .. } | CacheError::KeyUnavailable { .. }) => true,
             Err(error) => return Err(error),
         };
         let aside = if is_damaged {

@@ -1,6 +1,5 @@
-//! The file that every SDK of Windows shares: DPAPI of the user, no entropy (spec S-C 2.2).
+//! The user's DPAPI, no entropy: what every SDK of Windows encrypts its file with (spec S-C 2.2).
 
-use std::path::PathBuf;
 use std::{io, ptr, slice};
 
 use windows_sys::Win32::Foundation::LocalFree;
@@ -9,62 +8,14 @@ use windows_sys::Win32::Security::Cryptography::{
 };
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::error::CacheError;
-use crate::time::UnixTime;
-
-use super::StoreDescription;
-use super::blob::Blob;
-use super::lock::CacheLock;
-use super::profile::CacheFiles;
-use super::replace;
-
-/// A cache in a file that only this user of this machine can decrypt.
-#[derive(Debug)]
-pub(super) struct DpapiFile {
-    name: String,
-    path: PathBuf,
+/// Decrypts what this user of this machine encrypted.
+pub(super) fn open(sealed: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
+    crypt(Direction::Open, sealed)
 }
 
-impl DpapiFile {
-    pub(super) fn new(name: &str, files: &CacheFiles) -> Self {
-        Self { name: name.to_owned(), path: files.path.clone() }
-    }
-}
-
-impl Blob for DpapiFile {
-    const IS_FILE: bool = true;
-
-    fn describe(&self) -> StoreDescription {
-        StoreDescription { cache: self.name.clone(), place: self.path.display().to_string(), encrypted: true }
-    }
-
-    fn read(&self) -> Result<Option<Zeroizing<Vec<u8>>>, CacheError> {
-        match replace::read(&self.path)? {
-            // of no length: a cache in which nothing was ever kept
-            Some(sealed) if !sealed.is_empty() => {
-                let opened = crypt(Direction::Open, &sealed);
-                opened.map(Some).map_err(|error| CacheError::KeyUnavailable {
-                    place: self.describe().to_string(),
-                    detail: error.to_string(),
-                })
-            }
-            other => Ok(other),
-        }
-    }
-
-    fn write(&self, bytes: &[u8], held: &CacheLock) -> Result<bool, CacheError> {
-        let sealed = crypt(Direction::Seal, bytes);
-        let sealed = sealed.map_err(CacheError::io("encrypt", &self.path))?;
-        replace::replace(&self.path, &sealed, held)
-    }
-
-    fn remove(&self, held: &CacheLock) -> Result<(), CacheError> {
-        replace::remove(&self.path, held)
-    }
-
-    fn set_aside(&self, now: UnixTime, held: &CacheLock) -> Result<String, CacheError> {
-        replace::set_aside(&self.path, now, held)
-    }
+/// Encrypts so that only this user of this machine can decrypt it.
+pub(super) fn seal(content: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
+    crypt(Direction::Seal, content)
 }
 
 #[derive(Clone, Copy)]
@@ -109,15 +60,21 @@ fn crypt(direction: Direction, input: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::PathBuf;
     use std::time::Duration;
 
+    use super::super::blob::Blob;
+    use super::super::encoding::Encoding;
+    use super::super::file::CacheFile;
+    use super::super::lock::CacheLock;
     use super::super::profile::AZURE_IDENTITY;
-    use super::*;
+    use crate::error::CacheError;
     use crate::time::Deadline;
 
     struct Cache {
         _home: tempfile::TempDir,
-        file: DpapiFile,
+        path: PathBuf,
+        file: CacheFile,
         held: CacheLock,
     }
 
@@ -126,7 +83,8 @@ mod tests {
             let home = tempfile::tempdir().unwrap();
             let files = AZURE_IDENTITY.files(home.path(), "msal.cache.nocae");
             let held = CacheLock::acquire(&files.lock, Deadline::within(Duration::ZERO)).unwrap();
-            Self { file: DpapiFile::new("msal.cache.nocae", &files), held, _home: home }
+            let file = CacheFile::own("msal.cache.nocae", &files, Encoding::Dpapi);
+            Self { path: files.path, file, held, _home: home }
         }
     }
 
@@ -137,7 +95,7 @@ mod tests {
         for content in [b"{\"Account\":{}}".as_slice(), b"{}"] {
             cache.file.write(content, &cache.held).unwrap();
             assert_eq!(cache.file.read().unwrap().unwrap().as_slice(), content);
-            let sealed = fs::read(&cache.file.path).unwrap();
+            let sealed = fs::read(&cache.path).unwrap();
             assert!(!sealed.windows(content.len()).any(|window| window == content));
         }
         cache.file.remove(&cache.held).unwrap();
@@ -147,7 +105,7 @@ mod tests {
     #[test]
     fn an_empty_file_is_an_empty_cache() {
         let cache = Cache::new();
-        fs::write(&cache.file.path, "").unwrap();
+        fs::write(&cache.path, "").unwrap();
         assert_eq!(cache.file.read().unwrap().unwrap().as_slice(), b"");
     }
 
@@ -155,11 +113,11 @@ mod tests {
     fn what_cannot_be_opened_is_named_so_and_stays() {
         let cache = Cache::new();
         cache.file.write(b"{}", &cache.held).unwrap();
-        let mut sealed = fs::read(&cache.file.path).unwrap();
+        let mut sealed = fs::read(&cache.path).unwrap();
         *sealed.last_mut().unwrap() ^= 1;
-        fs::write(&cache.file.path, &sealed).unwrap();
+        fs::write(&cache.path, &sealed).unwrap();
         let error = cache.file.read().unwrap_err();
         assert!(matches!(error, CacheError::KeyUnavailable { .. }), "{error}");
-        assert_eq!(fs::read(&cache.file.path).unwrap(), sealed);
+        assert_eq!(fs::read(&cache.path).unwrap(), sealed);
     }
 }

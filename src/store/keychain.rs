@@ -1,4 +1,4 @@
-//! The generic password that azure-identity keeps in the login keychain (spec S-C 2.3).
+//! The generic passwords that tools keep in the login keychain (spec S-C 2.3).
 //!
 //! macOS may ask the user whether we may read what another program wrote; that is its own way of
 //! giving permission, and the wait for it has an end.
@@ -15,29 +15,47 @@ use super::StoreDescription;
 use super::blob::Blob;
 use super::lock::CacheLock;
 use super::patience::{PATIENCE, Unanswered, ask_within};
-use super::profile::AZURE_IDENTITY;
 
 /// A cache in one item of the login keychain.
 #[derive(Debug)]
 pub(super) struct KeychainItem {
     name: String,
+    service: String,
     account: String,
 }
 
 impl KeychainItem {
-    pub(super) fn new(name: &str) -> Self {
-        let account = AZURE_IDENTITY.keychain_account(name).to_owned();
-        Self { name: name.to_owned(), account }
+    pub(super) fn new(name: &str, service: &str, account: &str) -> Self {
+        let [name, service, account] = [name, service, account].map(str::to_owned);
+        Self { name, service, account }
+    }
+
+    /// Whether there is such an item. Asks for no secret, so macOS asks nobody.
+    pub(super) fn exists(&self) -> Result<bool, CacheError> {
+        self.ask(|keychain, service, account| {
+            let found = ItemSearchOptions::new()
+                .keychains(std::slice::from_ref(keychain))
+                .class(ItemClass::generic_password())
+                .service(service)
+                .account(account)
+                .load_attributes(true)
+                .search();
+            match found {
+                Ok(found) => Ok(!found.is_empty()),
+                Err(error) if error.code() == NOT_FOUND => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
     }
 
     /// Asks the keychain, but waits only so long.
     fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&SecKeychain, &str) -> Result<T, Error> + Send + 'static,
+        question: impl FnOnce(&SecKeychain, &str, &str) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, CacheError> {
-        let account = self.account.clone();
+        let (service, account) = (self.service.clone(), self.account.clone());
         let answer = ask_within(PATIENCE, move |_| {
-            question(&SecKeychain::default_for_domain(SecPreferencesDomain::User)?, &account)
+            question(&SecKeychain::default_for_domain(SecPreferencesDomain::User)?, &service, &account)
         });
         let place = self.describe().to_string();
         match answer {
@@ -66,7 +84,7 @@ impl Blob for KeychainItem {
 
     fn write(&self, bytes: &[u8], _held: &CacheLock) -> Result<bool, CacheError> {
         let bytes = Zeroizing::new(bytes.to_vec());
-        self.ask(move |keychain, account| write(keychain, account, &bytes)).map(|()| true)
+        self.ask(move |keychain, service, account| write(keychain, service, account, &bytes)).map(|()| true)
     }
 
     fn remove(&self, _held: &CacheLock) -> Result<(), CacheError> {
@@ -76,35 +94,33 @@ impl Blob for KeychainItem {
     fn set_aside(&self, now: UnixTime, _held: &CacheLock) -> Result<String, CacheError> {
         let aside = format!("{}.damaged-{now}", self.name);
         let place = format!("the Keychain item of account {aside}");
-        self.ask(move |keychain, account| {
-            if let Some(secret) = read(keychain, account)? {
-                write(keychain, &aside, &secret)?;
+        self.ask(move |keychain, service, account| {
+            if let Some(secret) = read(keychain, service, account)? {
+                write(keychain, service, &aside, &secret)?;
             }
-            remove(keychain, account)
+            remove(keychain, service, account)
         })?;
         Ok(place)
     }
 }
 
-const SERVICE: &str = AZURE_IDENTITY.keychain_service;
-
-fn read(keychain: &SecKeychain, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
-    match keychain.find_generic_password(SERVICE, account) {
+fn read(keychain: &SecKeychain, service: &str, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    match keychain.find_generic_password(service, account) {
         Ok((secret, _item)) => Ok(Some(Zeroizing::new(secret.to_vec()))),
         Err(error) if error.code() == NOT_FOUND => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn write(keychain: &SecKeychain, account: &str, bytes: &[u8]) -> Result<(), Error> {
-    keychain.set_generic_password(SERVICE, account, bytes)
+fn write(keychain: &SecKeychain, service: &str, account: &str, bytes: &[u8]) -> Result<(), Error> {
+    keychain.set_generic_password(service, account, bytes)
 }
 
-fn remove(keychain: &SecKeychain, account: &str) -> Result<(), Error> {
+fn remove(keychain: &SecKeychain, service: &str, account: &str) -> Result<(), Error> {
     let removed = ItemSearchOptions::new()
         .keychains(std::slice::from_ref(keychain))
         .class(ItemClass::generic_password())
-        .service(SERVICE)
+        .service(service)
         .account(account)
         .delete();
     match removed {

@@ -23,18 +23,54 @@ use crate::time::Deadline;
 use self::platform::LockFile;
 
 /// The lock files of one cache, in the order in which they are taken.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LockPaths {
-    /// The cache's own.
-    pub(super) cache: PathBuf,
-    /// The one that Java takes for every cache of the folder.
-    pub(super) folder: PathBuf,
+    /// The folder that is made if it is not there.
+    home: PathBuf,
+    /// Sorted, each once: whoever takes several does so in one order (spec S-C 3.2).
+    files: Vec<(Mechanism, PathBuf)>,
 }
 
 impl LockPaths {
+    /// The cache's own lock file, and those of everybody else who writes what it protects.
+    pub(super) fn new(
+        own: (Mechanism, PathBuf),
+        others: impl IntoIterator<Item = (Mechanism, PathBuf)>,
+    ) -> Self {
+        let home = folder_of(&own.1).to_owned();
+        let mut files = vec![own];
+        files.extend(others);
+        files.sort();
+        files.dedup();
+        Self { home, files }
+    }
+
+    /// Takes those of another tool that writes the same thing, too.
+    pub(super) fn add(&mut self, others: Self) {
+        self.files.extend(others.files);
+        self.files.sort();
+        self.files.dedup();
+    }
+
+    /// Every file, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(_, path)| path.as_path())
+    }
+
+    /// The one to name when all of them are meant.
+    pub(super) fn first(&self) -> &Path {
+        self.iter().next().unwrap_or(&self.home)
+    }
+
     /// Whether somebody seems to be writing.
     pub(super) fn exist(&self) -> bool {
-        self.cache.exists() || self.folder.exists()
+        self.files.iter().any(|(mechanism, path)| *mechanism != Mechanism::KeptFlock && path.exists())
+    }
+
+    /// Without those in folders that are not there: no tool that would take them was ever used.
+    fn present(&self) -> Vec<(Mechanism, &Path)> {
+        let files = self.files.iter().map(|(mechanism, path)| (*mechanism, path.as_path()));
+        files.filter(|(_, path)| folder_of(path) == self.home || folder_of(path).is_dir()).collect()
     }
 }
 
@@ -43,10 +79,9 @@ impl LockPaths {
 /// Held for milliseconds only, and never while a provider is being asked.
 #[derive(Debug)]
 pub(crate) struct CacheLock {
-    // dropped in this order: the folder's file, the cache's file, our turn in the process
-    folder: LockFile,
-    cache: LockFile,
-    _turn: Turn,
+    // dropped in this order: the files, the last one first, then our turns in the process
+    files: Vec<LockFile>,
+    _turns: Vec<Turn>,
 }
 
 impl CacheLock {
@@ -56,15 +91,13 @@ impl CacheLock {
     /// [`CacheError::LockTimeout`] naming the holder; [`CacheError::Io`] if the folder cannot be
     /// written; [`CacheError::Unsafe`] if a lock file is a link.
     pub(crate) fn acquire(paths: &LockPaths, deadline: Deadline) -> Result<Self, CacheError> {
-        let folder = paths.folder.parent().unwrap_or(Path::new("."));
-        create_folder(folder)?;
-        let turn = Turn::take(folder, &paths.cache, deadline)?;
+        create_folder(&paths.home)?;
+        let paths = paths.present();
+        let turns = Turn::take_all(&paths, deadline)?;
         let mut told = false;
         loop {
-            let busy = match Self::try_files(paths)? {
-                Ok((cache, folder)) => {
-                    return Ok(Self { folder, cache, _turn: turn });
-                }
+            let busy = match Self::try_files(&paths)? {
+                Ok(files) => return Ok(Self { files, _turns: turns }),
                 Err(busy) => busy,
             };
             let holder = holder_of(busy);
@@ -85,26 +118,34 @@ impl CacheLock {
 
     /// Whether our files are still at their paths: Node removes lock files that are not its own.
     pub(crate) fn is_intact(&self) -> bool {
-        self.cache.is_in_place() && self.folder.is_in_place()
+        self.files.iter().all(LockFile::is_in_place)
     }
 
-    /// Both files or none: waiting for the second with the first in hand would stop other programs
+    /// All files or none: waiting for the second with the first in hand would stop other programs
     /// for longer than they are ready to wait.
-    fn try_files(paths: &LockPaths) -> Result<Result<(LockFile, LockFile), &Path>, CacheError> {
-        let Some(cache) = LockFile::try_acquire(&paths.cache, Mechanism::Flock)? else {
-            return Ok(Err(&paths.cache));
-        };
-        let Some(folder) = LockFile::try_acquire(&paths.folder, Mechanism::RecordLock)? else {
-            return Ok(Err(&paths.folder));
-        };
-        Ok(Ok((cache, folder)))
+    fn try_files<'a>(paths: &[(Mechanism, &'a Path)]) -> Result<Result<Vec<LockFile>, &'a Path>, CacheError> {
+        let mut files = Vec::with_capacity(paths.len());
+        for (mechanism, path) in paths {
+            match LockFile::try_acquire(path, *mechanism)? {
+                Some(file) => files.insert(0, file),
+                None => return Ok(Err(path)),
+            }
+        }
+        Ok(Ok(files))
     }
 }
 
-/// What is locked besides the file's existence. Windows has one mechanism for both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mechanism {
+/// What is locked besides the file's existence. Windows has one mechanism for the first two.
+///
+/// In the order in which locks are taken: the caches' own before a folder's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Mechanism {
+    /// `flock`, and the file goes with the lock.
     Flock,
+    /// `flock` alone: the file was always there and stays, because those who wait for it have it
+    /// open already.
+    KeptFlock,
+    /// A record lock, and the file goes with it.
     RecordLock,
 }
 
@@ -150,12 +191,30 @@ fn content_of(mut file: impl Read) -> io::Result<String> {
 
 /// What the file says of its holder, fit for one line of text.
 fn holder_of(path: &Path) -> String {
-    let content = File::open(path).and_then(content_of).unwrap_or_default();
+    printable(&content_at(path).unwrap_or_default())
+}
+
+/// The same of content that was read already.
+pub(super) fn printable(content: &str) -> String {
     let printable = content.chars().filter(|c| !c.is_control()).take(80);
     match printable.collect::<String>().trim() {
         "" => "an unknown program".to_owned(),
         content => format!("process {content}"),
     }
+}
+
+/// What stands in a lock file; never waits, whatever is in its place.
+pub(super) fn content_at(path: &Path) -> io::Result<String> {
+    platform::open_to_look(path).and_then(content_of)
+}
+
+/// Whether the process is there; another container's never is.
+pub(super) fn is_alive(pid: u32) -> bool {
+    platform::is_alive(pid)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
 }
 
 fn create_folder(folder: &Path) -> Result<(), CacheError> {
@@ -182,9 +241,20 @@ static TURNS: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
 static TURN_ENDED: Condvar = Condvar::new();
 
 impl Turn {
-    fn take(folder: &Path, wanted: &Path, deadline: Deadline) -> Result<Self, CacheError> {
-        // by folder, because Java's lock is; by its one true name, because links are many
-        let key = folder.canonicalize().map_err(CacheError::io("find", folder))?;
+    /// In one order, as with the files.
+    fn take_all(paths: &[(Mechanism, &Path)], deadline: Deadline) -> Result<Vec<Self>, CacheError> {
+        let mut folders = Vec::with_capacity(paths.len());
+        for (_, path) in paths {
+            let folder = folder_of(path);
+            // by folder, because Java's lock is; by its one true name, because links are many
+            folders.push((folder.canonicalize().map_err(CacheError::io("find", folder))?, *path));
+        }
+        folders.sort();
+        folders.dedup_by(|one, other| one.0 == other.0);
+        folders.into_iter().map(|(folder, path)| Self::take(folder, path, deadline)).collect()
+    }
+
+    fn take(key: PathBuf, wanted: &Path, deadline: Deadline) -> Result<Self, CacheError> {
         let taken = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
         let is_taken =
             |turns: &mut Option<HashSet<PathBuf>>| turns.as_ref().is_some_and(|turns| turns.contains(&key));
@@ -220,7 +290,18 @@ mod tests {
     use super::*;
 
     fn paths(folder: &Path) -> LockPaths {
-        LockPaths { cache: folder.join("msal.cache.nocae.lockfile"), folder: folder.join(".lockfile") }
+        let cache = folder.join("msal.cache.nocae.lockfile");
+        LockPaths::new((Mechanism::Flock, cache), [(Mechanism::RecordLock, folder.join(".lockfile"))])
+    }
+
+    impl LockPaths {
+        fn cache(&self) -> &Path {
+            self.first()
+        }
+
+        fn folder(&self) -> &Path {
+            self.iter().nth(1).unwrap()
+        }
     }
 
     fn at_once() -> Deadline {
@@ -310,7 +391,7 @@ mod tests {
         {
             use std::os::unix::fs::PermissionsExt;
             let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
-            assert_eq!((mode(&folder), mode(&paths.cache)), (0o700, 0o600));
+            assert_eq!((mode(&folder), mode(paths.cache())), (0o700, 0o600));
         }
 
         drop(held);
@@ -342,7 +423,7 @@ mod tests {
 
         let error = CacheLock::acquire(&paths, at_once()).unwrap_err();
         let CacheError::LockTimeout { path, holder, .. } = error else { panic!("{error}") };
-        assert_eq!(path, paths.cache);
+        assert_eq!(path, paths.cache());
         assert_eq!(holder, format!("process {pid} tokenkeep"));
 
         child.end();
@@ -354,9 +435,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paths = paths(folder.path());
         let child = Holder::of("nothing", Path::new(""));
-        leave_behind(&paths.cache, &format!("{} /usr/bin/az", child.pid()), Duration::from_secs(600));
+        leave_behind(paths.cache(), &format!("{} /usr/bin/az", child.pid()), Duration::from_secs(600));
         CacheLock::acquire(&paths, at_once()).unwrap_err();
-        assert!(paths.cache.exists() && !paths.folder.exists());
+        assert!(paths.cache().exists() && !paths.folder().exists());
         child.end();
     }
 
@@ -365,7 +446,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paths = paths(folder.path());
         let dead = dead_pid();
-        for path in [&paths.cache, &paths.folder] {
+        for path in [paths.cache(), paths.folder()] {
             leave_behind(path, &format!("{dead} python"), Duration::from_secs(2));
             // on Windows the first try removes it and the second creates it
             let deadline = Deadline::within(Duration::from_secs(60));
@@ -379,7 +460,7 @@ mod tests {
     fn what_our_own_kind_left_is_taken_over_whoever_has_its_number_now() {
         let folder = tempfile::tempdir().unwrap();
         let paths = paths(folder.path());
-        leave_behind(&paths.cache, &signature(), Duration::ZERO);
+        leave_behind(paths.cache(), &signature(), Duration::ZERO);
         CacheLock::acquire(&paths, Deadline::within(Duration::from_secs(60))).unwrap();
     }
 
@@ -415,22 +496,22 @@ mod tests {
         fn a_dead_ones_file_is_used_on_and_not_replaced() {
             let folder = tempfile::tempdir().unwrap();
             let paths = paths(folder.path());
-            leave_behind(&paths.cache, &format!("{} python", dead_pid()), Duration::from_secs(2));
-            let inode = paths.cache.metadata().unwrap().ino();
+            leave_behind(paths.cache(), &format!("{} python", dead_pid()), Duration::from_secs(2));
+            let inode = paths.cache().metadata().unwrap().ino();
             let _held = CacheLock::acquire(&paths, at_once()).unwrap();
-            assert_eq!(paths.cache.metadata().unwrap().ino(), inode);
-            assert_eq!(std::fs::read_to_string(&paths.cache).unwrap(), signature());
+            assert_eq!(paths.cache().metadata().unwrap().ino(), inode);
+            assert_eq!(std::fs::read_to_string(paths.cache()).unwrap(), signature());
         }
 
         #[test]
         fn a_flock_holder_is_respected_whatever_its_file_says() {
             let folder = tempfile::tempdir().unwrap();
             let paths = paths(folder.path());
-            leave_behind(&paths.cache, &format!("{} pwsh", dead_pid()), Duration::from_secs(600));
-            let dotnet = File::open(&paths.cache).unwrap();
+            leave_behind(paths.cache(), &format!("{} pwsh", dead_pid()), Duration::from_secs(600));
+            let dotnet = File::open(paths.cache()).unwrap();
             FileExt::lock(&dotnet).unwrap();
             CacheLock::acquire(&paths, at_once()).unwrap_err();
-            assert!(paths.cache.exists(), "a file that is not ours stays");
+            assert!(paths.cache().exists(), "a file that is not ours stays");
 
             drop(dotnet);
             CacheLock::acquire(&paths, at_once()).unwrap();
@@ -441,7 +522,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let paths = paths(folder.path());
             let _held = CacheLock::acquire(&paths, at_once()).unwrap();
-            let dotnet = File::open(&paths.cache).unwrap();
+            let dotnet = File::open(paths.cache()).unwrap();
             FileExt::try_lock(&dotnet).unwrap_err();
         }
 
@@ -456,11 +537,11 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let paths = paths(folder.path());
             let content = format!("{} localhost", dead_pid());
-            leave_behind(&paths.folder, &content, Duration::from_secs(600));
-            let java = Holder::of("fcntl", &paths.folder);
+            leave_behind(paths.folder(), &content, Duration::from_secs(600));
+            let java = Holder::of("fcntl", paths.folder());
             let error = CacheLock::acquire(&paths, at_once()).unwrap_err();
-            assert!(matches!(error, CacheError::LockTimeout { path, .. } if path == paths.folder));
-            assert!(!paths.cache.exists());
+            assert!(matches!(error, CacheError::LockTimeout { path, .. } if path == paths.folder()));
+            assert!(!paths.cache().exists());
             java.end();
             CacheLock::acquire(&paths, at_once()).unwrap();
         }
@@ -470,7 +551,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let paths = paths(folder.path());
             let _held = CacheLock::acquire(&paths, at_once()).unwrap();
-            Holder::of("no fcntl", &paths.folder).end();
+            Holder::of("no fcntl", paths.folder()).end();
         }
 
         #[test]
@@ -478,13 +559,13 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let paths = paths(folder.path());
             let held = CacheLock::acquire(&paths, at_once()).unwrap();
-            std::fs::remove_file(&paths.cache).unwrap();
+            std::fs::remove_file(paths.cache()).unwrap();
             assert!(!held.is_intact());
-            std::fs::write(&paths.cache, "1 node").unwrap();
+            std::fs::write(paths.cache(), "1 node").unwrap();
             assert!(!held.is_intact());
 
             drop(held);
-            assert_eq!(std::fs::read_to_string(&paths.cache).unwrap(), "1 node");
+            assert_eq!(std::fs::read_to_string(paths.cache()).unwrap(), "1 node");
         }
 
         #[test]
@@ -493,7 +574,7 @@ mod tests {
             let paths = paths(folder.path());
             let target = folder.path().join("precious");
             std::fs::write(&target, "1 x").unwrap();
-            std::os::unix::fs::symlink(&target, &paths.cache).unwrap();
+            std::os::unix::fs::symlink(&target, paths.cache()).unwrap();
             let error = CacheLock::acquire(&paths, at_once()).unwrap_err();
             assert!(matches!(error, CacheError::Unsafe { .. }), "{error}");
             assert_eq!(std::fs::read_to_string(target).unwrap(), "1 x");

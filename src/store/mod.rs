@@ -2,12 +2,17 @@
 //!
 //! A platform brings a `Blob`, which reads and writes bytes. `BlobStore` makes a [`Store`] of it:
 //! lock, reload, apply, write, signal, unlock, once for all of them. The [`vault`] is a store of
-//! its own kind, row by row. [`open()`] chooses.
+//! its own kind, row by row. [`open()`] chooses. [`silos`] finds what other tools keep, by the rows
+//! of [`PROFILES`].
 
 mod blob;
 #[cfg(windows)]
 mod dpapi;
+mod encoding;
 mod file;
+mod jwe;
+#[cfg(target_os = "linux")]
+mod kernel_key;
 #[cfg(target_os = "macos")]
 mod keychain;
 mod lock;
@@ -18,6 +23,7 @@ mod profile;
 mod replace;
 #[cfg(target_os = "linux")]
 mod secret_service;
+mod silo;
 pub mod vault;
 mod watch;
 mod watcher;
@@ -32,12 +38,17 @@ use crate::error::{CacheError, EncryptionLayer};
 use crate::options::{Storage, TokenCachePersistenceOptions};
 use crate::time::Deadline;
 
+pub use self::encoding::Encoding;
 pub use self::memory::MemoryStore;
+pub use self::profile::{PROFILES, Profile};
+pub use self::silo::{
+    Content, FileFacts, FileKind, ItemFacts, LockFacts, Place, Silo, SiloFacts, Writing, silos,
+};
 pub use self::watch::Stamp;
 pub use self::watcher::{Signal, Watcher};
 
 use self::blob::BlobStore;
-use self::file::PlaintextFile;
+use self::file::CacheFile;
 use self::profile::AZURE_IDENTITY;
 use self::vault::{OpenedStore, Unattended, Unlocking};
 
@@ -150,11 +161,20 @@ pub struct Places {
     pub config: PathBuf,
     /// What is gone with the session: `$XDG_RUNTIME_DIR`, where there is one.
     pub runtime: Option<PathBuf>,
+    /// What programs keep for the user: `$XDG_DATA_HOME`; elsewhere the folder of local data.
+    pub data: PathBuf,
+    /// What programs could make again: `$XDG_CACHE_HOME`.
+    pub cache: PathBuf,
+    /// The Azure CLI's: `$AZURE_CONFIG_DIR`.
+    pub azure_config: PathBuf,
+    /// The Azure Developer CLI's: `$AZD_CONFIG_DIR`.
+    pub azd_config: PathBuf,
 }
 
 impl Places {
-    /// The folders of the user who runs this process: `HOME`, on Windows also `LOCALAPPDATA`,
-    /// or what the system knows of the user if they are not set.
+    /// The folders of the user who runs this process: `HOME`, `XDG_*`, on Windows also
+    /// `LOCALAPPDATA`, or what the system knows of the user if they are not set; `AZURE_CONFIG_DIR`
+    /// and `AZD_CONFIG_DIR`, or their defaults.
     ///
     /// # Errors
     /// [`CacheError::Io`] if neither the environment nor the system names a folder.
@@ -175,9 +195,21 @@ impl Places {
         if !home.is_absolute() || !local_data.is_absolute() {
             return Err(unknown());
         }
-        let state = folders.state_dir().unwrap_or_else(|| folders.data_local_dir()).to_owned();
-        let runtime = folders.runtime_dir().map(Path::to_owned);
-        Ok(Self { home, local_data, state, config: folders.config_dir().to_owned(), runtime })
+        let named = |variable: &str, otherwise: &str| {
+            let value = std::env::var_os(variable).filter(|value| !value.is_empty());
+            value.map_or_else(|| home.join(otherwise), PathBuf::from)
+        };
+        Ok(Self {
+            local_data,
+            state: folders.state_dir().unwrap_or_else(|| folders.data_local_dir()).to_owned(),
+            config: folders.config_dir().to_owned(),
+            data: folders.data_local_dir().to_owned(),
+            cache: folders.cache_dir().to_owned(),
+            azure_config: named("AZURE_CONFIG_DIR", ".azure"),
+            azd_config: named("AZD_CONFIG_DIR", ".azd"),
+            runtime: folders.runtime_dir().map(Path::to_owned),
+            home,
+        })
     }
 
     /// A home of the caller's choosing, with everything below it.
@@ -189,6 +221,10 @@ impl Places {
             state: home.join(".local").join("state"),
             config: home.join(".config"),
             runtime: None,
+            data: home.join(".local").join("share"),
+            cache: home.join(".cache"),
+            azure_config: home.join(".azure"),
+            azd_config: home.join(".azd"),
             home,
         }
     }
@@ -275,7 +311,7 @@ pub fn choose(options: &TokenCachePersistenceOptions, places: &Places) -> Result
             let vault = Some(places.vault()).filter(|path| path.symlink_metadata().is_ok());
             let works = supported().and_then(|()| {
                 let may_fall_back = vault.is_some() || options.allow_unencrypted_storage;
-                if may_fall_back { probe(options) } else { Ok(()) }
+                if may_fall_back { probe(options, places) } else { Ok(()) }
             });
             match works {
                 Ok(()) => Ok(ChosenStorage::Platform),
@@ -317,7 +353,7 @@ fn open_chosen(
         ChosenStorage::Platform => platform(&name, places),
         ChosenStorage::Plaintext => {
             let files = AZURE_IDENTITY.files(&places.home, &name);
-            Arc::new(BlobStore::new(PlaintextFile::new(&name, &files), files))
+            Arc::new(BlobStore::new(CacheFile::own(&name, &files, Encoding::Json), files))
         }
         ChosenStorage::Vault(path) => Arc::new(OpenedStore::new(path, &name, unlocking())),
     }
@@ -326,19 +362,33 @@ fn open_chosen(
 #[cfg(target_os = "linux")]
 fn platform(name: &str, places: &Places) -> Arc<dyn Store> {
     let files = AZURE_IDENTITY.files(&places.home, name);
-    Arc::new(BlobStore::new(secret_service::SecretServiceItem::new(name), files))
+    Arc::new(BlobStore::new(platform_item(name, places), files))
+}
+
+#[cfg(target_os = "linux")]
+fn platform_item(name: &str, places: &Places) -> secret_service::SecretServiceItem {
+    let site = AZURE_IDENTITY.encrypted_site(places, name);
+    let Some(Place::SecretService { label, attributes }) = site.map(|site| site.place) else {
+        unreachable!("Linux keeps our cache in the Secret Service");
+    };
+    let shape = secret_service::ItemShape { label, attributes };
+    secret_service::SecretServiceItem::new(name, "Secret Service".to_owned(), shape, Encoding::Json)
 }
 
 #[cfg(target_os = "macos")]
 fn platform(name: &str, places: &Places) -> Arc<dyn Store> {
     let files = AZURE_IDENTITY.files(&places.home, name);
-    Arc::new(BlobStore::new(keychain::KeychainItem::new(name), files))
+    let site = AZURE_IDENTITY.encrypted_site(places, name);
+    let Some(Place::Keychain { service, account }) = site.map(|site| site.place) else {
+        unreachable!("macOS keeps our cache in the Keychain");
+    };
+    Arc::new(BlobStore::new(keychain::KeychainItem::new(name, &service, &account), files))
 }
 
 #[cfg(windows)]
 fn platform(name: &str, places: &Places) -> Arc<dyn Store> {
     let files = AZURE_IDENTITY.files(&places.local_data, name);
-    let file = dpapi::DpapiFile::new(name, &files);
+    let file = CacheFile::own(name, &files, Encoding::Dpapi);
     Arc::new(BlobStore::new(file, files))
 }
 
@@ -349,14 +399,14 @@ fn platform(name: &str, places: &Places) -> Arc<dyn Store> {
 
 /// Whether the platform's store works right now.
 #[cfg(target_os = "linux")]
-fn probe(options: &TokenCachePersistenceOptions) -> Result<(), CacheError> {
-    secret_service::SecretServiceItem::new(&AZURE_IDENTITY.full_name(&options.name, false)).probe()
+fn probe(options: &TokenCachePersistenceOptions, places: &Places) -> Result<(), CacheError> {
+    platform_item(&AZURE_IDENTITY.full_name(&options.name, false), places).probe()
 }
 
 /// The Keychain and DPAPI are always there.
 #[cfg(not(target_os = "linux"))]
 #[expect(clippy::unnecessary_wraps, reason = "Linux asks its service, which may refuse")]
-fn probe(_options: &TokenCachePersistenceOptions) -> Result<(), CacheError> {
+fn probe(_options: &TokenCachePersistenceOptions, _places: &Places) -> Result<(), CacheError> {
     Ok(())
 }
 

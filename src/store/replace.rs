@@ -21,22 +21,42 @@ use crate::time::UnixTime;
 use super::lock::CacheLock;
 use super::watch::{is_absence, set_modified_now};
 
+/// No cache is larger than this: what is, was never one, and is not read (64 MiB).
+pub(super) const LARGEST: u64 = 64 << 20;
+
+/// What to do about modes that let others read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Modes {
+    /// They are another tool's folder and file, and stay as they are.
+    Leave,
+    /// They are made private.
+    Tighten,
+}
+
 /// The file's content; `None` if there is no such file. Takes no lock.
 ///
 /// # Errors
-/// [`CacheError::Unsafe`] if the file is not ours to trust; [`CacheError::Io`] otherwise.
-pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, CacheError> {
-    let Some(mut file) = platform::open_trusted(path)? else {
+/// [`CacheError::Unsafe`] if the file is not ours to trust; [`CacheError::TooLarge`] if it cannot
+/// be a cache; [`CacheError::Io`] otherwise.
+pub(super) fn read(path: &Path, modes: Modes) -> Result<Option<Zeroizing<Vec<u8>>>, CacheError> {
+    let Some(mut file) = platform::open_trusted(path, modes)? else {
         return Ok(None);
     };
     let mut read = || -> io::Result<_> {
+        let size = file.metadata()?.len();
+        if size > LARGEST {
+            return Ok(None);
+        }
         // room for everything at once: a vector that grows leaves copies behind
-        let size = usize::try_from(file.metadata()?.len()).unwrap_or(0);
-        let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
-        file.read_to_end(&mut bytes)?;
-        Ok(bytes)
+        let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1));
+        // one that grows while it is read has an end, too
+        Read::by_ref(&mut file).take(LARGEST + 1).read_to_end(&mut bytes)?;
+        Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= LARGEST))
     };
-    read().map(Some).map_err(CacheError::io("read", path))
+    match read().map_err(CacheError::io("read", path))? {
+        None => Err(CacheError::TooLarge { place: path.display().to_string(), limit: LARGEST }),
+        bytes => Ok(bytes),
+    }
 }
 
 /// Replaces the file's content as a whole, and sets its time (spec S-C 4).
@@ -48,8 +68,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, CacheError
 /// # Errors
 /// [`CacheError::Unsafe`] if the file or its folder is not ours to trust; [`CacheError::Io`]
 /// otherwise. The old content is still there then.
-pub(super) fn replace(path: &Path, bytes: &[u8], held: &CacheLock) -> Result<bool, CacheError> {
-    let target = platform::trusted_target(path)?;
+pub(super) fn replace(path: &Path, bytes: &[u8], modes: Modes, held: &CacheLock) -> Result<bool, CacheError> {
+    let target = platform::trusted_target(path, modes)?;
     let floor = fs::metadata(&target).and_then(|metadata| metadata.modified()).ok();
     let temporary = beside(&target, ".tokenkeep-tmp")?;
     let replaced = write_temporary(&temporary, bytes, floor)
@@ -87,7 +107,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8], held: &CacheLock) -> Result<boo
 /// # Errors
 /// As [`replace`].
 pub(super) fn remove(path: &Path, _held: &CacheLock) -> Result<(), CacheError> {
-    let target = platform::trusted_target(path)?;
+    let target = platform::trusted_target(path, Modes::Leave)?;
     // a kill may have left a copy
     let _gone = fs::remove_file(beside(&target, ".tokenkeep-tmp")?);
     match fs::remove_file(&target) {
@@ -101,7 +121,7 @@ pub(super) fn remove(path: &Path, _held: &CacheLock) -> Result<(), CacheError> {
 /// # Errors
 /// As [`replace`].
 pub(super) fn set_aside(path: &Path, now: UnixTime, _held: &CacheLock) -> Result<String, CacheError> {
-    let target = platform::trusted_target(path)?;
+    let target = platform::trusted_target(path, Modes::Leave)?;
     let mut name = file_name_of(&target)?.to_owned();
     name.push(format!(".damaged-{now}"));
     let aside = target.with_file_name(name);
@@ -165,7 +185,7 @@ fn folder_of(path: &Path) -> &Path {
 mod tests {
     use std::time::Duration;
 
-    use super::super::lock::LockPaths;
+    use super::super::lock::{LockPaths, Mechanism};
     use super::*;
     use crate::time::Deadline;
 
@@ -177,10 +197,8 @@ mod tests {
     impl Folder {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let paths = LockPaths {
-                cache: dir.path().join("locks/cache.lockfile"),
-                folder: dir.path().join("locks/.lockfile"),
-            };
+            let own = (Mechanism::Flock, dir.path().join("locks/cache.lockfile"));
+            let paths = LockPaths::new(own, []);
             fs::create_dir(dir.path().join("locks")).unwrap();
             let held = CacheLock::acquire(&paths, Deadline::within(Duration::ZERO)).unwrap();
             Self { dir, held }
@@ -191,7 +209,8 @@ mod tests {
         }
 
         fn replace(&self, content: &str) -> Result<(), CacheError> {
-            replace(&self.cache(), content.as_bytes(), &self.held).map(|written| assert!(written))
+            replace(&self.cache(), content.as_bytes(), Modes::Tighten, &self.held)
+                .map(|written| assert!(written))
         }
 
         fn names(&self) -> Vec<String> {
@@ -204,7 +223,7 @@ mod tests {
         }
 
         fn content(&self) -> String {
-            let bytes = read(&self.cache()).unwrap().unwrap();
+            let bytes = read(&self.cache(), Modes::Tighten).unwrap().unwrap();
             String::from_utf8(bytes.to_vec()).unwrap()
         }
     }
@@ -216,7 +235,7 @@ mod tests {
     #[test]
     fn a_file_is_replaced_as_a_whole_and_its_time_moves_on() {
         let folder = Folder::new();
-        assert!(read(&folder.cache()).unwrap().is_none());
+        assert!(read(&folder.cache(), Modes::Tighten).unwrap().is_none());
         folder.replace("a longer first content").unwrap();
         let ahead = SystemTime::now() + Duration::from_secs(600);
         File::options().write(true).open(folder.cache()).unwrap().set_modified(ahead).unwrap();
@@ -259,7 +278,7 @@ mod tests {
         let aside = set_aside(&folder.cache(), now, &folder.held).unwrap();
         assert!(aside.ends_with("msal.cache.damaged-1700000000"), "{aside}");
         assert_eq!(fs::read_to_string(aside).unwrap(), "not json");
-        assert!(read(&folder.cache()).unwrap().is_none());
+        assert!(read(&folder.cache(), Modes::Tighten).unwrap().is_none());
     }
 
     #[test]
@@ -326,7 +345,7 @@ mod tests {
             let folder = Folder::new();
             fs::write(folder.cache(), "{}").unwrap();
             set_mode(folder.dir.path(), 0o777);
-            assert_unsafe(&read(&folder.cache()));
+            assert_unsafe(&read(&folder.cache(), Modes::Tighten));
             assert_unsafe(&folder.replace("new"));
             assert_eq!(mode(folder.dir.path()), 0o777);
         }
@@ -375,7 +394,7 @@ mod tests {
             let stranger = Some(65534);
             fs::write(folder.cache(), "{}").unwrap();
             std::os::unix::fs::chown(folder.cache(), stranger, None).unwrap();
-            assert_unsafe(&read(&folder.cache()));
+            assert_unsafe(&read(&folder.cache(), Modes::Tighten));
             assert_unsafe(&folder.replace("secret"));
 
             fs::rename(folder.cache(), folder.dir.path().join("target")).unwrap();
@@ -392,7 +411,7 @@ mod tests {
         fn what_is_no_regular_file_is_no_cache() {
             let folder = Folder::new();
             let _socket = std::os::unix::net::UnixListener::bind(folder.cache()).unwrap();
-            assert_unsafe(&read(&folder.cache()));
+            assert_unsafe(&read(&folder.cache(), Modes::Tighten));
             assert_unsafe(&folder.replace("secret"));
         }
     }

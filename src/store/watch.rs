@@ -30,6 +30,16 @@ impl Stamp {
         }
     }
 
+    /// Of two things that belong together: unequal as soon as one of them changes.
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self {
+            // a multiple of one of them, so that two changes do not make up for each other
+            modified: self.modified.wrapping_mul(31).wrapping_add(other.modified),
+            size: self.size.wrapping_mul(31).wrapping_add(other.size),
+            inode: self.inode.wrapping_mul(31).wrapping_add(other.inode),
+        }
+    }
+
     /// Of a document that never leaves memory, after so many changes.
     pub(crate) const fn of_generation(generation: u64) -> Self {
         Self { modified: generation as u128, ..Self::ABSENT }

@@ -3,7 +3,8 @@ use std::sync::Mutex;
 
 use secrecy::SecretString;
 
-use super::super::file::PlaintextFile;
+use super::super::encoding::Encoding;
+use super::super::file::CacheFile;
 use super::super::profile::AZURE_IDENTITY;
 use super::*;
 use crate::document::{Change, IssuedAccount, IssuedTokens, Origin};
@@ -11,9 +12,9 @@ use crate::document::{Change, IssuedAccount, IssuedTokens, Origin};
 const NAME: &str = "msal.cache.nocae";
 const PATIENT: Duration = Duration::from_secs(60);
 
-fn plaintext(home: &Path) -> BlobStore<PlaintextFile> {
+fn plaintext(home: &Path) -> BlobStore<CacheFile> {
     let files = AZURE_IDENTITY.files(home, NAME);
-    let mut store = BlobStore::new(PlaintextFile::new(NAME, &files), files);
+    let mut store = BlobStore::new(CacheFile::own(NAME, &files, Encoding::Json), files);
     store.waits = [Duration::ZERO; 3];
     store
 }
@@ -185,7 +186,7 @@ fn half_of_a_file_is_read_again_until_it_is_whole() {
     };
     let mut store = Kept::<true>::new(stages).store(home.path());
     store.waits = [Duration::ZERO; 3];
-    std::fs::write(&store.files.lock.cache, "1 python").unwrap();
+    std::fs::write(store.files.lock.first(), "1 python").unwrap();
     assert_eq!(users(&store), ["a"]);
     assert_eq!(*store.blob.reads.lock().unwrap(), 4);
 }
@@ -275,7 +276,7 @@ fn what_somebody_wrote_under_our_lock_is_merged_and_not_overwritten() {
 #[test]
 fn a_lock_that_was_taken_away_is_taken_again_before_anything_is_written() {
     let home = tempfile::tempdir().unwrap();
-    let lock = AZURE_IDENTITY.files(home.path(), NAME).lock.cache;
+    let lock = AZURE_IDENTITY.files(home.path(), NAME).lock.first().to_owned();
     // Node removes lock files that it does not own; Windows would not let it
     let keyring = Keyring::new(move |reads, _| {
         if reads == 2 && cfg!(unix) {

@@ -18,11 +18,13 @@ use crate::error::CacheError;
 pub(super) struct LockFile {
     file: File,
     path: PathBuf,
+    stays: bool,
 }
 
 impl LockFile {
     /// `None` if somebody else has it.
     pub(super) fn try_acquire(path: &Path, mechanism: Mechanism) -> Result<Option<Self>, CacheError> {
+        let stays = mechanism == Mechanism::KeptFlock;
         let opened = no_follow().create_new(true).mode(0o600).open(path);
         let (file, is_new) = match opened {
             Ok(file) => (file, true),
@@ -34,12 +36,15 @@ impl LockFile {
         };
         // whoever is quicker than we are to lock a file that we created has it: it stays
         let grant = match mechanism {
-            Mechanism::Flock => flock(&file),
+            Mechanism::Flock | Mechanism::KeptFlock => flock(&file),
             Mechanism::RecordLock => record_lock(&file),
         };
         let grant = grant.map_err(CacheError::io("lock", path))?;
         if grant == Grant::Denied || !is_at(&file, path) {
             return Ok(None);
+        }
+        if stays {
+            return Ok(Some(Self { file, path: path.to_owned(), stays }));
         }
         if !is_new {
             let content = content_of(&file).map_err(CacheError::io("read", path))?;
@@ -53,7 +58,7 @@ impl LockFile {
             );
         }
         // the same inode is used on: to remove and create again would race with the next one
-        let lock = Self { file, path: path.to_owned() };
+        let lock = Self { file, path: path.to_owned(), stays };
         sign(&lock.file).map_err(CacheError::io("write", path))?;
         Ok(Some(lock))
     }
@@ -66,7 +71,8 @@ impl LockFile {
 impl Drop for LockFile {
     fn drop(&mut self) {
         // while still locked, so that nobody locks a file that is about to vanish
-        if self.is_in_place()
+        if !self.stays
+            && self.is_in_place()
             && let Err(error) = std::fs::remove_file(&self.path)
         {
             tracing::warn!("cannot remove {}: {error}", self.path.display());
@@ -102,6 +108,13 @@ fn no_follow() -> OpenOptions {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     options.read(true).write(true).custom_flags(flags.bits().cast_signed());
     options
+}
+
+/// A pipe would wait for a writer, and a device may do something.
+pub(super) fn open_to_look(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
 fn flock(file: &File) -> io::Result<Grant> {

@@ -1,7 +1,7 @@
 //! One handle does it all: creating it is exclusive, its share mode keeps others from writing, and
 //! the file goes with it.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::windows::fs::OpenOptionsExt;
 use std::path::Path;
@@ -25,7 +25,10 @@ pub(super) struct LockFile {
 
 impl LockFile {
     /// `None` if somebody else has it.
-    pub(super) fn try_acquire(path: &Path, _mechanism: Mechanism) -> Result<Option<Self>, CacheError> {
+    pub(super) fn try_acquire(path: &Path, mechanism: Mechanism) -> Result<Option<Self>, CacheError> {
+        if mechanism == Mechanism::KeptFlock {
+            return try_kept(path).map_err(CacheError::io("lock", path));
+        }
         let opened = exclusive().open(path);
         let mut file = match opened {
             Ok(file) => file,
@@ -49,6 +52,16 @@ impl LockFile {
     }
 }
 
+/// A lock on the file's range, and a file that stays.
+fn try_kept(path: &Path) -> io::Result<Option<LockFile>> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(LockFile { _file: file })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 fn exclusive() -> OpenOptions {
     let mut options = File::options();
     options
@@ -58,6 +71,10 @@ fn exclusive() -> OpenOptions {
         .share_mode(FILE_SHARE_READ)
         .custom_flags(FILE_FLAG_DELETE_ON_CLOSE);
     options
+}
+
+pub(super) fn open_to_look(path: &Path) -> io::Result<File> {
+    File::open(path)
 }
 
 /// Python and Node leave a file behind when they are killed; ours goes with the process.

@@ -9,12 +9,12 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::super::watch::is_absence;
-use super::folder_of;
+use super::{Modes, folder_of};
 use crate::error::CacheError;
 
 /// The file behind `path`, if it is one of ours in a folder of ours; `None` if there is none.
-pub(super) fn open_trusted(path: &Path) -> Result<Option<File>, CacheError> {
-    let target = trusted_target(path)?;
+pub(super) fn open_trusted(path: &Path, modes: Modes) -> Result<Option<File>, CacheError> {
+    let target = trusted_target(path, modes)?;
     let file = match private().read(true).open(&target) {
         Ok(file) => file,
         Err(error) if is_absence(&error) => return Ok(None),
@@ -23,17 +23,21 @@ pub(super) fn open_trusted(path: &Path) -> Result<Option<File>, CacheError> {
     // of the open file, because the path may lead elsewhere by now
     let metadata = file.metadata().map_err(CacheError::io("look at", &target))?;
     trust_file(&target, &metadata)?;
-    tighten(&target, &metadata, 0o600, |mode| file.set_permissions(mode));
+    if modes == Modes::Tighten {
+        tighten(&target, &metadata, 0o600, |mode| file.set_permissions(mode));
+    }
     Ok(Some(file))
 }
 
 /// Where a write to `path` has to go: links of ours are followed, others refused, and the folder
 /// is made private if nobody else could have put anything into it.
-pub(super) fn trusted_target(path: &Path) -> Result<PathBuf, CacheError> {
+pub(super) fn trusted_target(path: &Path, modes: Modes) -> Result<PathBuf, CacheError> {
     let folder = folder_of(path);
     if let Some(metadata) = present(folder, fs::metadata(folder))? {
         trust_folder(folder, &metadata)?;
-        tighten(folder, &metadata, 0o700, |mode| fs::set_permissions(folder, mode));
+        if modes == Modes::Tighten {
+            tighten(folder, &metadata, 0o700, |mode| fs::set_permissions(folder, mode));
+        }
     }
     let Some(there) = present(path, fs::symlink_metadata(path))? else {
         return Ok(path.to_owned());

@@ -8,9 +8,10 @@ use std::time::Duration;
 use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION};
 
 use super::super::watch::is_absence;
+use super::Modes;
 use crate::error::CacheError;
 
-pub(super) fn open_trusted(path: &Path) -> Result<Option<File>, CacheError> {
+pub(super) fn open_trusted(path: &Path, _modes: Modes) -> Result<Option<File>, CacheError> {
     match File::open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if is_absence(&error) => Ok(None),
@@ -19,7 +20,7 @@ pub(super) fn open_trusted(path: &Path) -> Result<Option<File>, CacheError> {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "on Unix a path can be refused")]
-pub(super) fn trusted_target(path: &Path) -> Result<PathBuf, CacheError> {
+pub(super) fn trusted_target(path: &Path, _modes: Modes) -> Result<PathBuf, CacheError> {
     Ok(path.to_owned())
 }
 
