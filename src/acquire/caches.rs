@@ -24,7 +24,7 @@ pub(crate) struct Caches {
 #[derive(Debug)]
 enum Source {
     Memory,
-    Persistent(TokenCachePersistenceOptions, Option<Places>),
+    Persistent(TokenCachePersistenceOptions, Option<Box<Places>>),
     Given { without_cae: Arc<dyn Store>, with_cae: Arc<dyn Store> },
 }
 
@@ -33,7 +33,10 @@ impl Caches {
         Self::of(Source::Memory)
     }
 
-    pub(crate) const fn persistent(options: TokenCachePersistenceOptions, places: Option<Places>) -> Self {
+    pub(crate) const fn persistent(
+        options: TokenCachePersistenceOptions,
+        places: Option<Box<Places>>,
+    ) -> Self {
         Self::of(Source::Persistent(options, places))
     }
 
@@ -62,7 +65,7 @@ impl Caches {
             Source::Persistent(options, places) => {
                 let (options, places) = (options.clone(), places.clone());
                 blocking(move || {
-                    let places = places.map_or_else(Places::of_current_user, Ok)?;
+                    let places = places.map_or_else(Places::of_current_user, |places| Ok(*places))?;
                     store::open(&options, cae, &places)
                 })
                 .await?

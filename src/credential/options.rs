@@ -58,7 +58,7 @@ pub struct CredentialOptions {
 pub(super) enum CacheChoice {
     #[default]
     Memory,
-    Persistent(TokenCachePersistenceOptions, Option<Places>),
+    Persistent(TokenCachePersistenceOptions, Option<Box<Places>>),
     Stores {
         without_cae: Arc<dyn Store>,
         with_cae: Arc<dyn Store>,
@@ -128,7 +128,7 @@ impl CredentialOptions {
         options: TokenCachePersistenceOptions,
         places: Places,
     ) -> Self {
-        self.cache = CacheChoice::Persistent(options, Some(places));
+        self.cache = CacheChoice::Persistent(options, Some(Box::new(places)));
         self
     }
 

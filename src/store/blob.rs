@@ -134,7 +134,7 @@ impl<B: Blob> Store for BlobStore<B> {
     }
 
     fn signals(&self) -> Vec<Signal> {
-        std::iter::once(&self.files.path).chain(&self.files.signals).map(|path| Signal::file(path)).collect()
+        std::iter::once(&self.files.path).chain(&self.files.signals).map(Signal::file).collect()
     }
 
     fn load(&self) -> Result<Snapshot, CacheError> {
