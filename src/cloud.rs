@@ -44,6 +44,11 @@ fn preferred_network(host: &str) -> Option<&'static str> {
     }
 }
 
+/// The name that tools which keep a cloud's host as configured write for this host's cloud.
+pub(crate) fn sign_in_host(host: &str) -> String {
+    preferred_network(host).map_or_else(|| host.to_ascii_lowercase(), str::to_owned)
+}
+
 /// Whether the host belongs to a cloud of Microsoft, so that its endpoints need no discovery.
 #[must_use]
 pub fn is_known(host: &str) -> bool {

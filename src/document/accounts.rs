@@ -59,7 +59,7 @@ impl CachedAccount {
     }
 
     fn add_account(&mut self, entity: Entity<'_>) {
-        let username = entity.text("username").filter(|name| is_known(name));
+        let username = username(entity);
         // A guest goes by another name; the home tenant's is the one to sign in with.
         let is_home = entity.realm().is_some_and(|realm| self.is_home_realm(realm));
         if let Some(name) = username.filter(|_| self.username.is_empty() || is_home) {
@@ -146,6 +146,11 @@ impl TokenCacheDocument {
 fn owner(entity: Entity<'_>) -> Option<(&str, &str)> {
     let home_account_id = entity.home_account_id().filter(|id| !id.is_empty())?;
     Some((home_account_id, entity.environment()?))
+}
+
+/// The name that an account's entry knows.
+pub(super) fn username(account: Entity<'_>) -> Option<&str> {
+    account.text("username").filter(|name| is_known(name))
 }
 
 fn is_known(username: &str) -> bool {

@@ -25,6 +25,7 @@ impl TokenCacheDocument {
 
     fn apply_one(&mut self, change: &Change) -> bool {
         match change {
+            Change::Adopt { login, dialect, if_signed_in } => self.adopt(login, *dialect, *if_signed_in),
             Change::Merge(other) => self.merge(other),
             Change::Save(tokens) => self.save(tokens),
             Change::RemoveAccount { home_account_id, environment, client_id } => {

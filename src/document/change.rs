@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use crate::time::UnixTime;
 
-use super::{Defect, TokenCacheDocument};
+use super::{Defect, Dialect, Login, TokenCacheDocument};
 
 /// Changes to apply together, in order, under one hold of the lock.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +49,10 @@ impl ChangeSet {
                 | Change::RemoveRefreshToken { home_account_id, .. } => {
                     accounts.push(home_account_id.as_str());
                 }
+                Change::Adopt { login, .. } => {
+                    accounts.push(login.home_account_id());
+                    clients.push(login.client_id());
+                }
                 Change::Merge(_)
                 | Change::RemoveEverything
                 | Change::RemoveMoved(_)
@@ -66,6 +70,7 @@ impl ChangeSet {
                 Origin::Refresh => "refreshed",
                 Origin::SignIn { .. } => "signed_in",
             },
+            Change::Adopt { .. } => "shared",
             Change::Merge(_) => "moved_in",
             Change::RemoveAccount { .. } => "signed_out",
             Change::RemoveEverything => "cleared",
@@ -87,6 +92,16 @@ impl FromIterator<Change> for ChangeSet {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Change {
+    /// A login of another cache is taken in, spelled as the tools behind this one do, unless what
+    /// is here is as new.
+    Adopt {
+        /// Whose, for which client.
+        login: Box<Login>,
+        /// How its tools spell what they add.
+        dialect: Dialect,
+        /// Only if the account is here still: one that has gone was signed out.
+        if_signed_in: bool,
+    },
     /// Another document is taken in whole: of two entries for one thing the newer one stays.
     Merge(Box<TokenCacheDocument>),
     /// Tokens that the provider issued, merged by the polite writer's rules (spec S-C 1.8).

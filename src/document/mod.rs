@@ -15,6 +15,7 @@ mod entries;
 mod find;
 mod json;
 mod key;
+mod login;
 mod merge;
 mod realm;
 mod remedy;
@@ -37,6 +38,8 @@ pub use self::defect::{Defect, DefectKind, EntryPlace};
 pub use self::entity::{AccessTokenView, RefreshTokenView};
 pub use self::entries::CachedEntry;
 pub use self::find::{AccessTokenQuery, RefreshTokenQuery};
+pub use self::key::Dialect;
+pub use self::login::Login;
 pub use self::stale::StaleEntry;
 
 /// An MSAL cache, with key order and everything unknown kept.

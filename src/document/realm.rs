@@ -39,6 +39,11 @@ pub(super) fn of_sign_in(tokens: &IssuedTokens) -> &str {
     }
 }
 
+/// The tenant that a realm stands for, to be written into a cache of another tool's.
+pub(super) fn spelled_out<'a>(home_account_id: &'a str, realm: &'a str) -> &'a str {
+    if is_placeholder(realm) { home_tenant(home_account_id).unwrap_or(realm) } else { realm }
+}
+
 fn tenant_of<'a>(home_account_id: &'a str, realm: &'a str) -> &'a str {
     if is_placeholder(realm) {
         home_tenant(home_account_id).unwrap_or("organizations")

@@ -13,7 +13,7 @@ use super::{IssuedAccount, IssuedTokens, Origin, TokenCacheDocument, key};
 
 /// Members that a rotated refresh token does not inherit from the one before it: it has its own,
 /// or, like `target`, may not have any (spec S-C 1.3).
-const NOT_INHERITED: [&str; 8] = [
+pub(super) const NOT_INHERITED: [&str; 8] = [
     "client_id",
     "credential_type",
     "environment",

@@ -5,6 +5,7 @@ mod accounts;
 mod broken;
 mod defects;
 mod golden;
+mod login;
 mod merge;
 mod oracle;
 mod properties;
