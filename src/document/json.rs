@@ -27,6 +27,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Map<String, Value>, DocumentError> {
     if text.trim().is_empty() {
         return Ok(Map::new());
     }
+    if has_too_many_values(text) {
+        return Err(DocumentError::TooManyValues { limit: MOST_VALUES });
+    }
     let found = match serde_json::from_str(text) {
         Ok(Value::Object(root)) => return Ok(root),
         Ok(mut other) => {
@@ -36,6 +39,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Map<String, Value>, DocumentError> {
         Err(error) => return Err(explain(text.trim(), &error)),
     };
     Err(DocumentError::NotAnObject { found })
+}
+
+/// A value takes up to some hundred bytes of memory for one of text. An entry has 15, so this is far
+/// above what anybody's cache holds; how deeply they are nested, the parser limits itself.
+const MOST_VALUES: usize = 1_000_000;
+
+/// Counted from above, by what must stand before each value but the first of all.
+fn has_too_many_values(text: &str) -> bool {
+    text.len() > MOST_VALUES
+        && text.bytes().filter(|byte| matches!(byte, b',' | b'{' | b'[')).count() > MOST_VALUES
 }
 
 /// Writes it in Python's layout, so that a file that Python wrote comes back byte for byte.

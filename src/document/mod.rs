@@ -20,6 +20,7 @@ mod merge;
 mod realm;
 mod remedy;
 mod save;
+mod share;
 mod stale;
 #[cfg(test)]
 mod tests;
@@ -164,6 +165,12 @@ pub enum DocumentError {
         line: usize,
         /// Counted in bytes.
         column: usize,
+    },
+    /// More in it than any cache has: whoever made it wants to use up our memory.
+    #[error("it has more than {limit} values, so it is no cache")]
+    TooManyValues {
+        /// How many there may be.
+        limit: usize,
     },
     /// Bytes that are no text.
     #[error("it is not UTF-8 text: the first bad byte is at offset {offset}")]

@@ -84,8 +84,17 @@ fn no_error_quotes_what_it_found() {
 
 #[test]
 fn deep_nesting_is_an_error_and_no_overflow() {
-    let deep = format!("{{\"a\":{}", "[".repeat(1_000_000));
-    assert!(matches!(refused(deep.as_bytes()), DocumentError::NotJson { .. }));
+    let deep = |depth: usize| format!("{{\"a\":{}", "[".repeat(depth));
+    assert!(matches!(refused(deep(900_000).as_bytes()), DocumentError::NotJson { .. }));
+    assert!(matches!(refused(deep(1_000_001).as_bytes()), DocumentError::TooManyValues { .. }));
+}
+
+#[test]
+fn more_values_than_any_cache_has_are_not_taken_apart() {
+    let many = format!("{{\"AccessToken\":{{{}\"z\":0}}}}", "\"a\":{},".repeat(400_000));
+    assert!(TokenCacheDocument::parse(many.as_bytes()).is_ok());
+    let many = format!("{{\"AccessToken\":{{{}\"z\":0}}}}", "\"a\":{},".repeat(600_000));
+    assert!(matches!(refused(many.as_bytes()), DocumentError::TooManyValues { .. }));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use super::oracle::{assert_dotnet_accepts, assert_dotnet_keeps_the_newest_of_a_family, dotnet_fixtures};
 use super::*;
 
 #[test]
@@ -27,6 +28,39 @@ fn what_python_wrote_comes_back_byte_for_byte() {
         let bytes = fs::read(path).unwrap();
         let written = TokenCacheDocument::parse(&bytes).unwrap().to_bytes();
         assert_eq!(written.as_slice(), bytes.trim_ascii_end(), "{}", path.display());
+    }
+}
+
+/// Loaded, given a login of ours, and still as .NET accepts it: nothing null, no key twice after
+/// it built them anew, one access token for a request.
+#[test]
+fn every_file_of_dotnets_gains_a_login_and_keeps_the_shape_that_dotnet_accepts() {
+    let family = Some("1".to_owned());
+    let logins = [
+        login(),
+        refresh(),
+        IssuedTokens { requested_tenant: T1.to_owned(), scopes: vec![ARM.to_owned()], ..login() },
+        IssuedTokens { client_id: AZCLI.to_owned(), family_id: family.clone(), ..login() },
+        IssuedTokens { client_id: VS.to_owned(), family_id: family, issued_at: at(20), ..login() },
+        IssuedTokens { requested_tenant: T2.to_owned(), token_tenant: Some(T2.to_owned()), ..login() },
+        IssuedTokens { home_account_id: HOME_TWO.to_owned(), token_tenant: Some(T2.to_owned()), ..login() },
+    ];
+    let fixtures = dotnet_fixtures();
+    assert!(fixtures.len() >= 12, "only {} fixtures found", fixtures.len());
+    for path in fixtures {
+        let golden = TokenCacheDocument::parse(&fs::read(&path).unwrap()).unwrap();
+        assert_dotnet_accepts(&golden);
+        let mut all = golden.clone();
+        for tokens in &logins {
+            let mut one = golden.clone();
+            one.apply(&save(tokens.clone()));
+            all.apply(&save(tokens.clone()));
+            for document in [&one, &all] {
+                assert_dotnet_accepts(document);
+                assert_dotnet_keeps_the_newest_of_a_family(document);
+            }
+        }
+        assert!(golden != all, "{}", path.display());
     }
 }
 

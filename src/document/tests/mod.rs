@@ -11,6 +11,7 @@ mod oracle;
 mod properties;
 mod refresh_token;
 mod removal;
+mod share;
 mod stale;
 mod writer;
 
