@@ -9,6 +9,7 @@ pub mod error;
 mod options;
 mod process;
 mod record;
+pub mod revocation;
 pub mod store;
 pub mod time;
 mod token;

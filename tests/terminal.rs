@@ -7,13 +7,14 @@ use emulator::{Answer, Script, USER_ONE, USER_TWO};
 
 use crate::support::{SCOPE, World, on_a_terminal, run, tokenkeep_in};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "login",
     "token",
     "accounts",
     "record",
     "logout",
     "clear",
+    "doctor",
     "completions",
     "man",
     "vault",

@@ -113,6 +113,8 @@ pub(super) enum Command {
     Logout(Logout),
     /// Remove stale entries, an account, or the whole cache, after asking
     Clear(Clear),
+    /// Examine every token cache on this machine, and repair what can be repaired
+    Doctor(Doctor),
     /// Make, open and look after the vault: encrypted without a desktop
     Vault(Vault),
     /// Show what happened to the logins of the vault
@@ -294,6 +296,25 @@ pub(super) struct Clear {
     pub(super) yes: bool,
 }
 
+#[derive(Args, Debug, Default)]
+pub(super) struct Doctor {
+    /// Ask nobody outside this machine
+    #[arg(long)]
+    pub(super) offline: bool,
+
+    /// Repair what can be repaired, asking before each; what is bad is renamed or set aside
+    #[arg(long)]
+    pub(super) repair: bool,
+
+    /// Only print what would be repaired
+    #[arg(long, requires = "repair")]
+    pub(super) dry_run: bool,
+
+    /// Do not ask
+    #[arg(short, long, requires = "repair")]
+    pub(super) yes: bool,
+}
+
 #[derive(Args, Debug)]
 pub(super) struct Explain {
     /// A number such as AADSTS50173, with or without its letters; `-` reads any error text from the
@@ -367,6 +388,8 @@ mod tests {
             "tokenkeep vault init --protector hope",
             "tokenkeep import",
             "tokenkeep export --to auto",
+            "tokenkeep doctor --yes",
+            "tokenkeep doctor --dry-run",
             "tokenkeep -q -v token",
         ] {
             let error = parse(line).unwrap_err();

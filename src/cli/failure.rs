@@ -25,6 +25,9 @@ pub(super) enum Failure {
     /// The library said so.
     #[error(transparent)]
     Library(#[from] Error),
+    /// Everything was told already; only the exit code is left to say that there was something.
+    #[error("something needs attention")]
+    NeedsAttention,
     /// Nothing is known about what was to be explained.
     #[error("{problem}")]
     Unexplained { problem: String, hint: String },
@@ -54,7 +57,11 @@ impl Failure {
     /// The exit code, as `docs/cli.md` lists them.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Cancelled | Self::File { .. } | Self::Output(_) | Self::Unexplained { .. } => 1,
+            Self::Cancelled
+            | Self::File { .. }
+            | Self::NeedsAttention
+            | Self::Output(_)
+            | Self::Unexplained { .. } => 1,
             Self::Usage { .. } => 2,
             Self::Account(error) => {
                 if error.is_ambiguous() {
@@ -73,6 +80,7 @@ impl Failure {
             Self::Account(error) => error.kind(),
             Self::Cancelled => "cancelled",
             Self::File { .. } => "file",
+            Self::NeedsAttention => "needs_attention",
             Self::Output(_) => "output",
             Self::Unexplained { .. } => "unexplained",
             Self::Usage { .. } => "usage",
@@ -101,7 +109,7 @@ impl Failure {
             Self::Account(error) => Some(error.hint()),
             Self::Library(error) => error.hint(),
             Self::Unexplained { hint, .. } | Self::Usage { hint, .. } => Some(hint.clone()),
-            Self::Cancelled | Self::File { .. } | Self::Output(_) => None,
+            Self::Cancelled | Self::File { .. } | Self::NeedsAttention | Self::Output(_) => None,
         };
         hint.map(|hint| repeat_options(&hint, to_repeat))
     }
@@ -286,7 +294,7 @@ fn repeat_options(hint: &str, options: &[String]) -> String {
     let kept = options.iter().filter(|option| !(has_tenant && option.starts_with("--tenant ")));
     let options: String = kept.map(|option| format!(" {option}")).collect();
     let mut text = hint.to_owned();
-    for command in ["login", "accounts default", "clear", "record export", "token"] {
+    for command in ["login", "accounts default", "clear", "doctor", "record export", "token"] {
         let bare = format!("tokenkeep {command}");
         text = text.replace(&bare, &format!("{bare}{options}"));
     }

@@ -6,6 +6,7 @@ mod arguments;
 mod audit;
 mod caches;
 mod clear;
+mod doctor;
 mod explain;
 mod failure;
 mod format;
@@ -75,6 +76,7 @@ fn run(
         Command::Audit(arguments) => audit::run(arguments, &settings()?, output),
         Command::Clear(arguments) => clear::run(arguments, &settings()?, output),
         Command::Completions(arguments) => man::completions(arguments, output),
+        Command::Doctor(arguments) => doctor::run(arguments, &settings()?, output),
         Command::Explain(arguments) => explain::run(arguments, output),
         Command::Export(arguments) => transfer::export(arguments, &settings()?, output),
         Command::Import(arguments) => transfer::import(arguments, &settings()?, output),

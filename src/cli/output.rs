@@ -120,7 +120,7 @@ impl Output {
 
     /// Tells a failure: its text, what was removed on the way, and last the next step.
     pub(super) fn failure(self, failure: &Failure, to_repeat: &[String]) {
-        if failure.is_broken_pipe() {
+        if failure.is_broken_pipe() || matches!(failure, Failure::NeedsAttention) {
             return;
         }
         if self.json {

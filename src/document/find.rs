@@ -7,6 +7,7 @@ use crate::time::UnixTime;
 use crate::token::Scopes;
 
 use super::TokenCacheDocument;
+use super::clients::Membership;
 use super::entity::{AccessTokenView, Entity, RefreshTokenView, Section};
 use super::realm::same_realm;
 
@@ -47,13 +48,6 @@ pub struct RefreshTokenQuery<'a> {
     pub environment: &'a str,
     /// Which client asks.
     pub client_id: &'a str,
-}
-
-/// What `AppMetadata` says about a client.
-enum Membership {
-    Member,
-    NotMember,
-    Unknown,
 }
 
 impl TokenCacheDocument {

@@ -7,6 +7,7 @@
 mod accounts;
 mod apply;
 mod change;
+mod clients;
 mod defect;
 mod diagnosis;
 mod edit;
@@ -35,6 +36,7 @@ use self::entity::{Entity, Section};
 pub use self::accounts::{CachedAccount, CachedClient};
 pub(crate) use self::change::Reach;
 pub use self::change::{Change, ChangeSet, IssuedAccount, IssuedTokens, Origin};
+pub use self::clients::{ClientSummary, Membership, RefreshTokenSummary};
 pub use self::defect::{Defect, DefectKind, EntryPlace};
 pub use self::entity::{AccessTokenView, RefreshTokenView};
 pub use self::entries::CachedEntry;

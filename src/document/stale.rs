@@ -1,10 +1,9 @@
 //! Entries that can do nothing any more.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use crate::cloud::preferred_cache;
-use crate::time::UnixTime;
+use crate::time::{UnixTime, in_words};
 
 use super::TokenCacheDocument;
 use super::entity::{Entity, Section};
@@ -104,17 +103,4 @@ impl TokenCacheDocument {
             })
             .collect()
     }
-}
-
-/// A length of time as a person would say it, in its largest unit.
-fn in_words(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let (count, unit) = match seconds {
-        0..60 => (seconds, "second"),
-        60..3_600 => (seconds / 60, "minute"),
-        3_600..86_400 => (seconds / 3_600, "hour"),
-        _ => (seconds / 86_400, "day"),
-    };
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {unit}{plural}")
 }

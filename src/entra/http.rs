@@ -129,6 +129,16 @@ impl Transport {
         self.attempt(post).await.map_err(|failure| failure.refusal)
     }
 
+    /// Looks at a page of the provider's, once. Any answer will do; its status and its clock count.
+    pub(super) async fn look(&self, url: Url) -> Result<(u16, Option<SystemTime>), Refusal> {
+        let client = self.client().map_err(|failure| failure.refusal)?;
+        let sent = client.get(url).header(ACCEPT, "application/json").send().await;
+        let response = sent.map_err(|error| Failure::from(error).refusal)?;
+        let date =
+            response.headers().get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        Ok((response.status().as_u16(), date))
+    }
+
     pub(super) async fn pause(&self, duration: Duration) {
         self.pause.pause(duration).await;
     }

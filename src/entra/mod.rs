@@ -9,6 +9,7 @@ mod http;
 pub(crate) mod launch;
 mod loopback;
 mod pages;
+mod reach;
 mod response;
 mod scrub;
 mod sign_in;
@@ -28,6 +29,7 @@ pub(crate) use self::explain::explain_answer;
 #[cfg(feature = "cli")]
 pub(crate) use self::explain::{Class, Explanation, Findings, Sign, code_named, explain, find_in};
 use self::http::{Post, TimerPause, Transport};
+pub(crate) use self::reach::{Reached, reach};
 pub(crate) use self::response::TokenReply;
 pub(crate) use self::sign_in::{ExpectedAccount, SignInError};
 pub(crate) use self::sockets::RedirectUri;

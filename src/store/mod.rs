@@ -15,6 +15,7 @@ mod jwe;
 mod kernel_key;
 #[cfg(target_os = "macos")]
 mod keychain;
+mod keyring_state;
 mod lock;
 mod memory;
 #[cfg(any(target_os = "linux", target_os = "macos"))]
@@ -39,6 +40,7 @@ use crate::options::{Storage, TokenCachePersistenceOptions};
 use crate::time::Deadline;
 
 pub use self::encoding::Encoding;
+pub use self::keyring_state::{KeyringState, check_keyring};
 pub use self::memory::MemoryStore;
 pub use self::profile::{PROFILES, Profile};
 pub use self::silo::{

@@ -165,6 +165,11 @@ fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
+/// The file that a write of this one makes first, and leaves behind if it is killed.
+pub(super) fn temporary_of(path: &Path) -> Option<PathBuf> {
+    beside(path, ".tokenkeep-tmp").ok()
+}
+
 fn beside(target: &Path, suffix: &str) -> Result<PathBuf, CacheError> {
     let mut name = OsString::from(".");
     name.push(file_name_of(target)?);

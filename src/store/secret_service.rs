@@ -2,6 +2,8 @@
 //!
 //! Nothing here ever asks the service to unlock anything: that would show a prompt, and wait.
 
+mod check;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +22,8 @@ use super::encoding::{Codec, Encoding, Opened};
 use super::lock::CacheLock;
 use super::patience::{PATIENCE, Unanswered, ask_within};
 use super::replace::LARGEST;
+
+pub(super) use self::check::check;
 
 /// A cache in one item of the default collection.
 #[derive(Debug)]

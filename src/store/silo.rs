@@ -13,6 +13,7 @@
 //! # Ok(()) }
 //! ```
 
+mod care;
 mod facts;
 mod find;
 

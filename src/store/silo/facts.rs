@@ -200,7 +200,7 @@ impl Silo {
 }
 
 impl FileFacts {
-    fn of(path: &Path) -> Option<Self> {
+    pub(super) fn of(path: &Path) -> Option<Self> {
         let itself = fs::symlink_metadata(path).ok()?;
         let behind = if itself.is_symlink() { fs::metadata(path).ok() } else { Some(itself.clone()) };
         let folder = path.parent().and_then(|folder| fs::metadata(folder).ok());

@@ -1,0 +1,126 @@
+//! Doing what a finding says, under the cache's own lock and only as far as it is still so.
+
+use super::{Examination, Finding};
+use crate::document::{Change, ChangeSet, Defect};
+use crate::error::CacheError;
+use crate::time::{Clock as _, Deadline, SystemClock, UnixTime};
+
+/// What would be done about a finding.
+#[derive(Clone, Debug)]
+pub struct Repair {
+    /// The cache's number among those that were found.
+    pub(super) place: usize,
+    pub(super) task: Task,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Task {
+    /// Locks of dead processes are taken over and let go.
+    FreeLocks,
+    /// Entries are mended.
+    Mend { defect: Defect, now: UnixTime },
+    /// What a killed write left is removed.
+    RemoveTemporary,
+    /// Content that is no cache is renamed.
+    SetContentAside,
+    /// Something that can be no cache is renamed.
+    SetFileAside,
+    /// The file's mode.
+    TightenFile,
+    /// The folder's mode.
+    TightenFolder,
+}
+
+impl Repair {
+    /// What would happen, in one line.
+    #[must_use]
+    pub const fn describe(&self) -> &'static str {
+        use crate::document::DefectKind as Kind;
+
+        match &self.task {
+            Task::FreeLocks => "remove the lock, after making sure that nobody holds it",
+            Task::Mend { defect, .. } => match defect.kind {
+                Kind::AccessTokenExpired => "remove the expired access tokens",
+                Kind::AccessTokensOverlap => {
+                    "keep the access token that lasts longest, remove those it stands for"
+                }
+                Kind::AccountDuplicate => "make one entry of them",
+                Kind::AccountIncomplete => "add the fields, which follow from the others",
+                Kind::AppMetadataDuplicate => "make one entry of them",
+                Kind::ByteOrderMark => "write the cache without it",
+                Kind::CredentialTypeMisspelled => "write the type as all libraries spell it",
+                Kind::EntryIncomplete | Kind::EntryMalformed | Kind::ExpiryAbsurd => {
+                    "set the entries aside inside the cache, where no library reads them"
+                }
+                Kind::FamilyMisstated | Kind::FamilyMissing => {
+                    "write down the family that the refresh token names"
+                }
+                Kind::FieldMalformed => {
+                    "remove the field, and set a copy of the entry aside inside the cache"
+                }
+                Kind::FromTheFuture => "date it now",
+                Kind::IdTokenDuplicate => "keep the ID token that was issued last",
+                Kind::NullValue => "remove the null",
+                Kind::NumberValue => "write the number as text",
+                Kind::RefreshTokenDuplicate => "keep the newest refresh token, remove the older ones",
+                Kind::SectionMalformed => "set it aside inside the cache, and begin an empty section",
+                _ => "nothing",
+            },
+            Task::RemoveTemporary => "remove it, as the next write would",
+            Task::SetContentAside | Task::SetFileAside => "rename it, so that it is out of the way and kept",
+            Task::TightenFile => "take from others the right to read and write it",
+            Task::TightenFolder => "take from others the right to write there",
+        }
+    }
+}
+
+/// What became of a repair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Repaired {
+    /// It was done; where something went to, if it was set aside.
+    Done(Option<String>),
+    /// It was not so any more.
+    NotNeeded,
+}
+
+impl Examination {
+    /// Does what the finding says, if it can be done and is still needed.
+    ///
+    /// # Errors
+    /// [`CacheError::LockTimeout`] if other programs keep us from the cache until the deadline, and
+    /// what the store says. Nothing is changed then.
+    pub fn repair(&self, finding: &Finding, deadline: Deadline) -> Result<Repaired, CacheError> {
+        let Some((Repair { task, .. }, cache)) =
+            finding.repair.as_ref().and_then(|repair| Some((repair, self.caches.get(repair.place)?)))
+        else {
+            return Ok(Repaired::NotNeeded);
+        };
+        let done = |changed: bool| if changed { Repaired::Done(None) } else { Repaired::NotNeeded };
+        let silo = &cache.silo;
+        match task {
+            Task::FreeLocks => silo.free_stale_locks(deadline).map(|()| Repaired::Done(None)),
+            Task::Mend { defect, now } => {
+                let change = Change::Repair { defect: defect.clone(), now: *now };
+                silo.open().apply(&ChangeSet::of(change), deadline).map(|applied| done(applied.changed))
+            }
+            Task::RemoveTemporary => silo.remove_temporary(deadline).map(done),
+            Task::SetContentAside => {
+                let store = silo.open();
+                // somebody may have signed in anew meanwhile: a sound cache is never discarded
+                if !matches!(store.load(), Err(CacheError::Damaged { .. })) {
+                    return Ok(Repaired::NotNeeded);
+                }
+                let aside = store.discard(deadline)?;
+                Ok(aside.map_or(Repaired::NotNeeded, |place| Repaired::Done(Some(place))))
+            }
+            Task::SetFileAside => {
+                let aside = silo.set_odd_file_aside(SystemClock.now(), deadline)?;
+                let aside = aside.map(|path| path.display().to_string());
+                Ok(aside.map_or(Repaired::NotNeeded, |place| Repaired::Done(Some(place))))
+            }
+            Task::TightenFile => silo.make_file_private(deadline).map(done),
+            Task::TightenFolder => silo.make_folder_private(deadline).map(done),
+        }
+    }
+}
