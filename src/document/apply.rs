@@ -40,7 +40,6 @@ impl TokenCacheDocument {
                         && entity.secret() == Some(secret.expose_secret())
                 })
             }
-            Change::Share(other) => self.share(other),
             Change::RemoveStale { now } => self.remove_stale(*now),
             Change::Repair { defect, now } => self.repair(defect, *now),
         }

@@ -45,10 +45,6 @@ impl ChangeSet {
                     accounts.push(tokens.home_account_id.as_str());
                     clients.push(tokens.client_id.as_str());
                 }
-                Change::Share(other) => {
-                    accounts.extend(other.home_account_ids());
-                    clients.extend(other.client_ids());
-                }
                 Change::RemoveAccount { home_account_id, .. }
                 | Change::RemoveRefreshToken { home_account_id, .. } => {
                     accounts.push(home_account_id.as_str());
@@ -81,7 +77,6 @@ impl ChangeSet {
             Change::RemoveMoved(_) => "moved_out",
             Change::RemoveRefreshToken { .. } => "grant_dead",
             Change::RemoveStale { .. } => "stale",
-            Change::Share(_) => "shared",
             Change::Repair { .. } => "repaired",
         })
     }
@@ -111,10 +106,6 @@ pub enum Change {
     Merge(Box<TokenCacheDocument>),
     /// Tokens that the provider issued, merged by the polite writer's rules (spec S-C 1.8).
     Save(Box<IssuedTokens>),
-    /// A sign-in that was [extracted](TokenCacheDocument::extract) from another document is taken
-    /// in, so that this document's tools have it, too. Its refresh token takes the place of the
-    /// client's own unless that one is known to be newer; other clients' stay.
-    Share(Box<TokenCacheDocument>),
     /// Everything of one account goes, under every alias of the environment's cloud.
     RemoveAccount {
         /// Whose entries.

@@ -21,7 +21,6 @@ mod merge;
 mod realm;
 mod remedy;
 mod save;
-mod share;
 mod stale;
 #[cfg(test)]
 mod tests;

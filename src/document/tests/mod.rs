@@ -11,7 +11,6 @@ mod oracle;
 mod properties;
 mod refresh_token;
 mod removal;
-mod share;
 mod stale;
 mod writer;
 
