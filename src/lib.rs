@@ -10,6 +10,8 @@ mod options;
 mod process;
 mod record;
 pub mod revocation;
+#[cfg(feature = "cli")]
+mod serve;
 pub mod store;
 pub mod time;
 mod token;

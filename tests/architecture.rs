@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// Top first. Rooms on one line do not know each other.
 const ROOMS: &[&[&str]] = &[
     &["cli"],
+    &["serve"],
     &["revocation"],
     &["credential"],
     &["acquire"],

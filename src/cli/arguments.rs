@@ -1,5 +1,6 @@
 //! What can be written on the command line.
 
+mod doors;
 mod vault;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(super) use self::doors::{Exec, GrantOptions, Grants, GrantsCommand, Serve};
 pub(super) use self::vault::{
     Audit, Export, Import, ProtectorChoice, ProtectorCommand, TransferOptions, TransferStore, Vault,
     VaultCommand, VaultInit,
@@ -23,6 +25,7 @@ Exit codes:
   6  the cache or the vault is damaged or of a newer format
   7  the cache or the vault is locked, or its key or encryption is unavailable
   8  network trouble, or the provider asks to come back later
+`exec` ends as its program does: 125 to 127 if it could not be run, 128+n for signal n
 
 HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, BROWSER, NO_COLOR, RUST_LOG and the XDG folders are honoured, too.";
 
@@ -105,6 +108,12 @@ pub(super) enum Command {
     Login(Login),
     /// Print an access token, without ever asking a person
     Token(Token),
+    /// Run a program for which every SDK of Azure finds the signed-in user's tokens
+    Exec(Exec),
+    /// The same without a program: for a container, or for one that runs already
+    Serve(Serve),
+    /// List who may ask for tokens now, or take that back
+    Grants(Grants),
     /// List the accounts of the cache, or choose a default one
     Accounts(Accounts),
     /// Write or show an authentication record: which account a program uses, without secrets

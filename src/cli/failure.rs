@@ -34,6 +34,9 @@ pub(super) enum Failure {
     /// The standard output or error cannot be written to.
     #[error("writing the output: {0}")]
     Output(io::Error),
+    /// The program that `exec` was to run could not be started.
+    #[error("{program} cannot be run: {source}", program = program.display())]
+    Start { program: PathBuf, source: io::Error },
     /// Something that the parser cannot see is wrong with the command line.
     #[error("{problem}")]
     Usage { problem: String, hint: String },
@@ -61,6 +64,7 @@ impl Failure {
             | Self::File { .. }
             | Self::NeedsAttention
             | Self::Output(_)
+            | Self::Start { .. }
             | Self::Unexplained { .. } => 1,
             Self::Usage { .. } => 2,
             Self::Account(error) => {
@@ -82,6 +86,7 @@ impl Failure {
             Self::File { .. } => "file",
             Self::NeedsAttention => "needs_attention",
             Self::Output(_) => "output",
+            Self::Start { .. } => "start",
             Self::Unexplained { .. } => "unexplained",
             Self::Usage { .. } => "usage",
             Self::Library(error) => kind_of(error),
@@ -109,7 +114,11 @@ impl Failure {
             Self::Account(error) => Some(error.hint()),
             Self::Library(error) => error.hint(),
             Self::Unexplained { hint, .. } | Self::Usage { hint, .. } => Some(hint.clone()),
-            Self::Cancelled | Self::File { .. } | Self::NeedsAttention | Self::Output(_) => None,
+            Self::Cancelled
+            | Self::File { .. }
+            | Self::NeedsAttention
+            | Self::Output(_)
+            | Self::Start { .. } => None,
         };
         hint.map(|hint| repeat_options(&hint, to_repeat))
     }

@@ -18,6 +18,7 @@ pub(super) fn format(
     token: &AccessToken,
     format: TokenFormat,
     zone: impl FnOnce() -> TimeZone,
+    kube_version: &'static str,
 ) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let secret = token.token.expose_secret();
     let details = &*token.details;
@@ -49,7 +50,7 @@ pub(super) fn format(
             token_type: &details.token_type,
         }),
         TokenFormat::Kube => output::json_text(&Kube {
-            api_version: "client.authentication.k8s.io/v1",
+            api_version: kube_version,
             kind: "ExecCredential",
             status: KubeStatus { expiration_timestamp: times::rfc_3339(token.expires_on), token: secret },
         }),
@@ -138,7 +139,8 @@ mod tests {
             Arc::new(details),
         );
         let east = || TimeZone::fixed(jiff::tz::offset(2));
-        String::from_utf8(format(&token, form, east).unwrap().to_vec()).unwrap()
+        String::from_utf8(format(&token, form, east, "client.authentication.k8s.io/v1").unwrap().to_vec())
+            .unwrap()
     }
 
     #[test]

@@ -149,6 +149,13 @@ impl Output {
     }
 }
 
+/// Ends the standard output for whoever reads it, while this process goes on.
+pub(super) fn close_stdout() -> io::Result<()> {
+    #[cfg(unix)]
+    rustix::stdio::dup2_stdout(std::fs::File::options().write(true).open("/dev/null")?)?;
+    Ok(())
+}
+
 /// The value as indented JSON and a new line.
 pub(super) fn json_text(value: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, Failure> {
     // Room for a large token, so that no half of one is left behind by growing.

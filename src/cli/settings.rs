@@ -94,6 +94,11 @@ impl Settings {
         Self { cache: self.cache.clone().storage(storage), ..self.clone() }
     }
 
+    /// The same settings, with another way to open a vault.
+    pub(super) fn with_unlocking(&self, unlocking: Arc<dyn Unlocking>) -> Self {
+        Self { unlocking, vault: OnceLock::new(), ..self.clone() }
+    }
+
     /// The vault if that is where the cache rests, opened.
     pub(super) fn vault_in_use(&self) -> Result<Option<&Vault>, CacheError> {
         match store::choose(&self.cache, &self.places)? {

@@ -13,6 +13,11 @@ pub(super) fn azure_cli(time: UnixTime, zone: TimeZone) -> String {
     zoned.strftime("%Y-%m-%d %H:%M:%S.000000").to_string()
 }
 
+/// `2026-07-01 12:34`, as a person of this zone reads it.
+pub(super) fn local(time: UnixTime, zone: TimeZone) -> String {
+    timestamp(time).to_zoned(zone).strftime("%Y-%m-%d %H:%M").to_string()
+}
+
 /// `2026-07-01T12:34:56Z` (RFC 3339).
 pub(super) fn rfc_3339(time: UnixTime) -> String {
     timestamp(time).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
@@ -42,6 +47,7 @@ mod tests {
         assert_eq!(azure_cli(time, TimeZone::UTC), "2026-01-01 00:00:00.000000");
         let east = TimeZone::fixed(tz::offset(2));
         assert_eq!(azure_cli(time, east), "2026-01-01 02:00:00.000000");
+        assert_eq!(local(time, TimeZone::UTC), "2026-01-01 00:00");
         assert_eq!(countdown(Duration::from_secs(872)), "14:32");
         assert_eq!(countdown(Duration::ZERO), "0:00");
     }

@@ -11,6 +11,7 @@ use super::caches::OpenCache;
 use super::failure::Failure;
 use super::format::format;
 use super::interact::Terminal;
+use super::kube;
 use super::output::Output;
 use super::record;
 use super::runtime;
@@ -25,6 +26,12 @@ pub(super) fn run(arguments: &Token, settings: &Settings, output: Output) -> Res
     if !arguments.scopes.is_empty() {
         Scopes::new(&arguments.scopes)?;
     }
+    let form =
+        arguments.format.unwrap_or(if output.is_json() { TokenFormat::Json } else { TokenFormat::Raw });
+    let kube_version = match form {
+        TokenFormat::Kube => kube::api_version()?,
+        _ => "",
+    };
     let given = match &arguments.record {
         Some(file) => {
             let record = record::read(file, settings)?;
@@ -52,12 +59,11 @@ pub(super) fn run(arguments: &Token, settings: &Settings, output: Output) -> Res
         }
     };
     let token = runtime::wait_for(credential.get_token(&request))?;
-    let form =
-        arguments.format.unwrap_or(if output.is_json() { TokenFormat::Json } else { TokenFormat::Raw });
-    output.raw(&format(&token, form, TimeZone::system)?)
+    output.raw(&format(&token, form, TimeZone::system, kube_version)?)
 }
 
-fn of_account(
+/// The record of the account that the hint means.
+pub(super) fn of_account(
     hint: Option<&str>,
     cache: &OpenCache,
     settings: &Settings,

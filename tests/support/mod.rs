@@ -1,6 +1,7 @@
 //! What tests stand on: a home of one's own, an emulated provider, the real programs.
 
 mod clients;
+mod doors;
 mod person;
 mod private_network;
 mod run;
@@ -20,7 +21,10 @@ use tokenkeep::credential::{CredentialOptions, DeviceCodePrompt, Interaction};
 use tokenkeep::store::{Places, Store};
 use tokenkeep::{Authority, CacheName, Scopes, Storage, TokenCachePersistenceOptions, TokenRequest};
 
-pub(crate) use self::clients::{Held, PythonReader, keyring_ctl, node, python, python_with_portalocker};
+pub(crate) use self::clients::{
+    Held, PythonReader, keyring_ctl, node, python, python_with_portalocker, repository,
+};
+pub(crate) use self::doors::{Reply, Served, first_line};
 pub(crate) use self::fake_sign_in::{fake_sign_in, scope_of};
 pub(crate) use self::person::{Person, browse, follow, on_a_terminal, wait_for_file};
 pub(crate) use self::private_network::PrivateNetwork;
@@ -74,6 +78,11 @@ impl World {
 
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
+    }
+
+    /// The folder of files about running processes.
+    pub(crate) fn running(&self) -> PathBuf {
+        self.places().running()
     }
 
     /// The plaintext cache's file, or the signal file beside the keyring's item.
