@@ -272,7 +272,7 @@ fn after_a_logout_nothing_of_the_account_is_left_in_either_cache() {
     token(&world, &["--account", USER_TWO]).ok();
 
     let removed = world.run(&["logout", "--all", "--json"]).ok().json();
-    assert_eq!((members(&removed), &removed["version"]), (vec!["version", "removed"], &1.into()));
+    assert_eq!((members(&removed), &removed["version"]), (vec!["version", "removed", "problems"], &1.into()));
     let entry = &removed["removed"][0];
     let all =
         ["cache", "section", "key", "username", "home_account_id", "client_id", "realm", "target", "why"];
@@ -293,7 +293,7 @@ fn clear_shows_asks_and_then_removes() {
     let dry = stale(&["--dry-run"]).ok();
     assert!(dry.stdout.starts_with("WOULD GO") && dry.stdout.contains("BECAUSE"), "{}", dry.stdout);
     let json = stale(&["--dry-run", "--json"]).ok().json();
-    assert_eq!(members(&json), ["version", "dry_run", "removed", "set_aside"]);
+    assert_eq!(members(&json), ["version", "dry_run", "removed", "set_aside", "probed", "problems"]);
     assert_eq!((json["removed"].as_array().unwrap().len(), &json["dry_run"]), (1, &true.into()));
     assert!(json["removed"][0]["why"].is_string(), "{json}");
     stale(&[]).exits(2).says("--yes");

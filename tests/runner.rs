@@ -16,6 +16,7 @@ mod bad_input;
 mod browser;
 mod cached_path;
 mod canaries;
+mod clean_up;
 mod command_line;
 mod containers;
 mod dead_grant;

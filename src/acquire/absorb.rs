@@ -64,6 +64,20 @@ pub(super) async fn absorb(
     Ok(Absorbed { token, record: (!username.is_empty()).then_some(record), saved: applied.map(|_| ()) })
 }
 
+/// What a reply brought, ready to be written, by the same rules as [`absorb`].
+#[cfg(feature = "cli")]
+pub(super) fn tokens_of(
+    client: &entra::Client,
+    reply: TokenReply,
+    tenant: &TenantId,
+    origin: Origin,
+    expected: Option<&AccountChoice>,
+) -> Result<IssuedTokens> {
+    let claims = reply.id_claims().unwrap_or_default();
+    let home_account_id = home_account_id(&reply, expected)?;
+    Ok(issued(client, reply, tenant, origin, home_account_id, &claims))
+}
+
 /// Who the reply is about: a refresh may leave that out, but not name somebody else.
 fn home_account_id(reply: &TokenReply, expected: Option<&AccountChoice>) -> Result<String> {
     let told = reply.home_account_id();

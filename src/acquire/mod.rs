@@ -8,6 +8,9 @@ mod absorb;
 mod caches;
 mod flight;
 mod grants;
+mod observer;
+#[cfg(feature = "cli")]
+mod probe;
 mod recent;
 mod refused;
 mod throttle;
@@ -32,12 +35,16 @@ use crate::token::{AccessToken, TokenAccount, TokenDetails, TokenRequest, TokenS
 use self::caches::Cache;
 use self::flight::Flights;
 use self::grants::{GrantKey, GrantMemory};
+use self::observer::tell;
 use self::recent::RecentAnswers;
 use self::refused::Refused;
 use self::throttle::Throttle;
 
 pub(crate) use self::absorb::Absorbed;
 pub(crate) use self::caches::Caches;
+pub use self::observer::{DeadGrant, DeadGrantObserver};
+#[cfg(feature = "cli")]
+pub(crate) use self::probe::{Probed, ProbedToken, probe};
 pub(crate) use self::refused::sign_in_error;
 
 /// How long a caller whose token is still valid waits for its early renewal.
@@ -73,6 +80,7 @@ struct Engine {
     clock: Arc<dyn Clock>,
     flights: Flights<Wanted, Result<AccessToken>>,
     grants: GrantMemory,
+    observer: Option<Arc<dyn DeadGrantObserver>>,
     recent: RecentAnswers,
     throttle: Throttle,
 }
@@ -91,13 +99,19 @@ struct Candidate {
 }
 
 impl Acquirer {
-    pub(crate) fn new(client: entra::Client, caches: Caches, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        client: entra::Client,
+        caches: Caches,
+        clock: Arc<dyn Clock>,
+        observer: Option<Arc<dyn DeadGrantObserver>>,
+    ) -> Self {
         Self(Arc::new(Engine {
             client,
             caches,
             clock,
             flights: Flights::default(),
             grants: GrantMemory::default(),
+            observer,
             recent: RecentAnswers::default(),
             throttle: Throttle::default(),
         }))
@@ -251,8 +265,19 @@ impl Engine {
         self.flights.join(wanted, || async move { engine.redeem(&flown).await }.boxed()).await
     }
 
-    /// Tries the account's refresh tokens in turn until one brings an access token.
+    /// Tries the account's refresh tokens in turn, and lets the observer know which were dead.
     async fn redeem(&self, wanted: &Wanted) -> Result<AccessToken> {
+        let mut dead = Vec::new();
+        let answer = self.try_each(wanted, &mut dead).await;
+        if let (false, Some(observer)) = (dead.is_empty(), &self.observer) {
+            let observer = Arc::clone(observer);
+            // nothing of the answer depends on it, and nobody waits
+            tokio::spawn(async move { tell(&observer, dead).await });
+        }
+        answer
+    }
+
+    async fn try_each(&self, wanted: &Wanted, dead: &mut Vec<DeadGrant>) -> Result<AccessToken> {
         let Wanted { account, tenant, request, early } = wanted;
         let cache = self.caches.cache(request.enable_cae).await?;
         let mut document = cache.document_for(&account.home_account_id).await?;
@@ -267,6 +292,9 @@ impl Engine {
                 return Ok(hit.token);
             }
             let Some(candidate) = self.next_candidate(&document, wanted, &tried) else {
+                if let (false, Some(observer)) = (dead.is_empty(), &self.observer) {
+                    refused.removed_elsewhere(tell(observer, std::mem::take(dead)).await);
+                }
                 let error = refused.into_error(wanted, &cache.describe());
                 self.throttle.remember(wanted, document, &error, self.clock.now());
                 return Err(error);
@@ -292,7 +320,12 @@ impl Engine {
             };
             document = match answer {
                 Ok(reply) => return self.renewed(&cache, reply, wanted).await,
-                Err(refusal) => self.refused(&cache, &candidate, refusal, wanted, &mut refused).await?,
+                Err(refusal) => {
+                    let (document, died) =
+                        self.refused(&cache, &candidate, refusal, wanted, &mut refused).await?;
+                    dead.extend(died);
+                    document
+                }
             };
         }
     }
@@ -332,7 +365,7 @@ impl Engine {
     }
 
     /// Decides what a refusal means for the refresh token and whether to go on with the next
-    /// (spec S-B 7.1); returns the document in which to look for that.
+    /// (spec S-B 7.1); returns the document in which to look for that, and what was dead.
     async fn refused(
         &self,
         cache: &Arc<Cache>,
@@ -340,7 +373,7 @@ impl Engine {
         refusal: Refusal,
         wanted: &Wanted,
         refused: &mut Refused,
-    ) -> Result<Arc<TokenCacheDocument>> {
+    ) -> Result<(Arc<TokenCacheDocument>, Option<DeadGrant>)> {
         let now = self.clock.now();
         let verdict = entra::classify(&refusal);
         tracing::info!(?verdict, %refusal, client_id = candidate.client_id, "a refresh token was refused");
@@ -361,8 +394,19 @@ impl Engine {
         };
         refused.by_provider(&verdict, answer.clone());
         if !dead {
-            return cache.document_for(&wanted.account.home_account_id).await;
+            return Ok((cache.document_for(&wanted.account.home_account_id).await?, None));
         }
+        let died = DeadGrant {
+            home_account_id: wanted.account.home_account_id.clone(),
+            username: wanted.account.username.clone(),
+            environment: self.client.environment().to_owned(),
+            client_id: candidate.client_id.clone(),
+            secret: candidate.secret.clone(),
+            code: answer.code(),
+            // a moment that is still to come would kill the next sign-in, too
+            valid_from: answer.valid_from.map(|moment| moment.min(now)),
+            at: now,
+        };
         let removal = ChangeSet::of(Change::RemoveRefreshToken {
             home_account_id: wanted.account.home_account_id.clone(),
             client_id: candidate.client_id.clone(),
@@ -378,7 +422,7 @@ impl Engine {
                 tracing::warn!(%error, "a dead refresh token could not be removed");
             }
         }
-        cache.document_for(&wanted.account.home_account_id).await
+        Ok((cache.document_for(&wanted.account.home_account_id).await?, Some(died)))
     }
 }
 

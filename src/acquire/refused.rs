@@ -16,6 +16,7 @@ use super::Wanted;
 pub(super) struct Refused {
     answer: Option<(InteractionReason, Box<ProviderError>)>,
     removed: Vec<RemovedGrant>,
+    removed_elsewhere: Vec<RemovedGrant>,
 }
 
 impl Refused {
@@ -57,7 +58,12 @@ impl Refused {
         ));
     }
 
-    pub(super) fn into_error(self, wanted: &Wanted, cache: &StoreDescription) -> Error {
+    /// Notes what went from other caches.
+    pub(super) fn removed_elsewhere(&mut self, removed: Vec<RemovedGrant>) {
+        self.removed_elsewhere.extend(removed);
+    }
+
+    pub(super) fn into_error(mut self, wanted: &Wanted, cache: &StoreDescription) -> Error {
         let who = &wanted.account.username;
         let (reason, provider) = match self.answer {
             Some((reason, answer)) => (reason, Some(answer)),
@@ -68,6 +74,11 @@ impl Refused {
             1 => format!("; its refresh token was removed from {cache}"),
             several => format!("; {several} refresh tokens were removed from {cache}"),
         };
+        let gone = match self.removed_elsewhere.len() {
+            0 => gone,
+            several => format!("{gone}; {several} more were removed from this machine's caches"),
+        };
+        self.removed.append(&mut self.removed_elsewhere);
         let message = match &provider {
             None => {
                 format!("{who} has to sign in again: {cache} holds no refresh token that this client may use")

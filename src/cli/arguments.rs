@@ -279,14 +279,31 @@ pub(super) struct Logout {
     /// Only what belongs to this client; other tools stay signed in
     #[arg(long, value_name = "ID")]
     pub(super) client: Option<String>,
+
+    /// From the caches of every tool on this machine, after asking
+    #[arg(long)]
+    pub(super) everywhere: bool,
+
+    /// Do not ask
+    #[arg(short, long, requires = "everywhere")]
+    pub(super) yes: bool,
 }
 
 #[derive(Args, Debug, Default)]
 #[command(group(ArgGroup::new("what").required(true).args(["stale", "account", "all"])))]
 pub(super) struct Clear {
-    /// Access tokens that have expired, and refresh tokens that a newer one has replaced
+    /// Access tokens that have expired, refresh tokens that a newer one has replaced, and in the
+    /// caches of every tool the refresh tokens that are known to be dead
     #[arg(long)]
     pub(super) stale: bool,
+
+    /// Ask the provider about each refresh token first, once
+    #[arg(long, requires = "stale")]
+    pub(super) probe: bool,
+
+    /// With a dead refresh token also the access tokens that came of it
+    #[arg(long, requires = "stale")]
+    pub(super) access_tokens: bool,
 
     /// Everything of one account: a username, a home account id, or the beginning of either
     #[arg(long, value_name = "HINT")]

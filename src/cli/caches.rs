@@ -7,9 +7,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::settings::Settings;
+use super::times;
 use crate::cloud;
 use crate::document::{CachedAccount, CachedClient, CachedEntry, Change, ChangeSet, TokenCacheDocument};
 use crate::error::CacheError;
+use crate::revocation::{self, Cause, DeadEntry, Known};
 use crate::store::{Applied, Snapshot, Stamp, Store, StoreDescription};
 use crate::time::{Deadline, UnixTime};
 
@@ -80,6 +82,32 @@ impl OpenCache {
         (changes, planned)
     }
 
+    /// What is known to be dead here, and why; with `access_tokens` also those that the same
+    /// account and client have left.
+    pub(super) fn plan_dead(&self, known: &Known, access_tokens: bool) -> (ChangeSet, Vec<Removal>) {
+        let dead = revocation::dead_entries(&self.document, known);
+        let with_them = dead.iter().filter(|_| access_tokens).map(|entry| Change::RemoveAccessTokens {
+            home_account_id: entry.home_account_id.clone(),
+            environment: entry.environment.clone(),
+            client_id: entry.client_id.clone(),
+        });
+        let changes: ChangeSet = dead.iter().map(DeadEntry::removal).chain(with_them).collect();
+        let mut planned = if dead.is_empty() { Vec::new() } else { self.plan(&changes) };
+        for removal in &mut planned {
+            let cause = dead
+                .iter()
+                .find(|entry| removal.entry.section == "RefreshToken" && removal.entry.key == entry.key);
+            removal.why = Some(match cause.map(|entry| &entry.cause) {
+                Some(Cause::Refused { code, at }) => format!("refused on {}: {code}", times::rfc_3339(*at)),
+                Some(Cause::Revoked { code, valid_from }) => {
+                    format!("from before {}, when all were revoked: {code}", times::rfc_3339(*valid_from))
+                }
+                None => "came of a refresh token that is dead".to_owned(),
+            });
+        }
+        (changes, planned)
+    }
+
     /// Applies the changes, and tells which of the planned entries are gone. A cache that nothing
     /// would be removed from is not even locked.
     pub(super) fn carry_out(
@@ -124,6 +152,11 @@ impl Removal {
             "target": target,
             "why": self.why,
         })
+    }
+
+    /// Whether both are one entry.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.cache == other.cache && self.key() == other.key()
     }
 
     /// What it is, in words.
@@ -175,7 +208,7 @@ pub(super) struct ListedAccount {
 }
 
 /// The accounts of several caches, each once.
-pub(super) fn accounts(caches: &[OpenCache]) -> Vec<ListedAccount> {
+pub(super) fn accounts<'a>(caches: impl IntoIterator<Item = &'a OpenCache>) -> Vec<ListedAccount> {
     let mut listed: Vec<ListedAccount> = Vec::new();
     for cache in caches {
         for account in cache.document.accounts() {

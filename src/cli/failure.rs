@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::account::AccountError;
-use crate::error::{CacheError, Candidate, Error, InvalidArgument, ProviderError, Unavailable, VaultError};
+use crate::error::{
+    CacheError, Candidate, Error, InvalidArgument, ProviderError, RemovedGrant, Unavailable, VaultError,
+};
 use crate::token::Claims;
 
 /// Why a command failed.
@@ -127,7 +129,8 @@ impl Failure {
     pub(super) fn removed(&self) -> Vec<String> {
         let Self::Library(error) = self else { return Vec::new() };
         let lines = error.removed().iter().map(|grant| {
-            format!("the refresh token of {} for client {} ({})", grant.username, grant.client_id, grant.code)
+            let RemovedGrant { username, client_id, cache, code, .. } = grant;
+            format!("the refresh token of {username} for client {client_id} in {cache} ({code})")
         });
         lines.collect()
     }

@@ -118,6 +118,16 @@ impl Output {
         bar
     }
 
+    /// Shows how far something that takes its time has come. Only on a terminal.
+    pub(super) fn progress(self, length: usize, what: &'static str) -> ProgressBar {
+        if !self.has_terminal() || self.quiet {
+            return ProgressBar::hidden();
+        }
+        let style = ProgressStyle::with_template("{msg} {pos}/{len}");
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        ProgressBar::new(length as u64).with_style(style).with_message(what)
+    }
+
     /// Tells a failure: its text, what was removed on the way, and last the next step.
     pub(super) fn failure(self, failure: &Failure, to_repeat: &[String]) {
         if failure.is_broken_pipe() || matches!(failure, Failure::NeedsAttention) {

@@ -12,6 +12,7 @@ use crate::cloud::{Authority, TenantId};
 use crate::credential::{CredentialOptions, DEVELOPER_SIGN_ON_CLIENT_ID};
 use crate::error::{CacheError, Error, InvalidArgument, Result};
 use crate::options::{CacheName, Storage, TokenCachePersistenceOptions};
+use crate::revocation::Everywhere;
 use crate::store::vault::{Unlocking, Vault};
 use crate::store::{self, ChosenStorage, Places, Store};
 use crate::token::Scopes;
@@ -122,10 +123,23 @@ impl Settings {
             .authority(self.authority.clone())
             .disable_instance_discovery(self.disable_instance_discovery)
             .tenant_id(self.tenant.clone())
+            .dead_grant_observer(Arc::new(
+                Everywhere::new(self.places.clone()).and_stores(self.vault_stores()),
+            ))
             .stores(Arc::clone(&store), store);
         match &self.client_id {
             Some(client_id) => options.client_id(client_id),
             None => options,
+        }
+    }
+
+    /// Both caches if they rest in the vault, which is no other tool's.
+    fn vault_stores(&self) -> Vec<Arc<dyn Store>> {
+        match store::choose(&self.cache, &self.places) {
+            Ok(ChosenStorage::Vault(_)) => {
+                [false, true].into_iter().filter_map(|cae| self.open_store(cae).ok()).collect()
+            }
+            _ => Vec::new(),
         }
     }
 

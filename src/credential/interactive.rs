@@ -161,7 +161,8 @@ pub(super) fn acquirer(options: &CredentialOptions) -> Result<Acquirer> {
         retry_budget: options.retry_budget,
         root_certificates: options.root_certificates.clone(),
     })?;
-    Ok(Acquirer::new(client, options.caches(), options.clock.clone()))
+    let observer = options.dead_grant_observer.clone();
+    Ok(Acquirer::new(client, options.caches(), options.clock.clone(), observer))
 }
 
 /// A record or a login hint settles who may come back from a sign-in.

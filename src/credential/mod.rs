@@ -28,6 +28,8 @@ use crate::error::Result;
 use crate::time::UnixTime;
 use crate::token::{AccessToken, TokenRequest};
 
+pub use crate::acquire::{DeadGrant, DeadGrantObserver};
+
 #[cfg(feature = "azure")]
 pub use self::azure::TokenRequestExt;
 pub use self::browser::InteractiveBrowserCredential;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::acquire::Caches;
+use crate::acquire::{Caches, DeadGrantObserver};
 use crate::cloud::{Authority, TenantId};
 use crate::error::{AuthenticationFailed, InvalidArgument, Result};
 use crate::options::TokenCachePersistenceOptions;
@@ -42,6 +42,7 @@ pub struct CredentialOptions {
     pub(super) cache: CacheChoice,
     pub(super) client_id: Option<String>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) dead_grant_observer: Option<Arc<dyn DeadGrantObserver>>,
     pub(super) default_account: Option<String>,
     pub(super) disable_automatic_authentication: bool,
     pub(super) disable_instance_discovery: bool,
@@ -74,6 +75,7 @@ impl Default for CredentialOptions {
             cache: CacheChoice::Memory,
             client_id: None,
             clock: Arc::new(SystemClock),
+            dead_grant_observer: None,
             default_account: None,
             disable_automatic_authentication: false,
             disable_instance_discovery: false,
@@ -111,6 +113,16 @@ impl CredentialOptions {
     #[must_use]
     pub fn authority(mut self, authority: Authority) -> Self {
         self.authority = Some(authority);
+        self
+    }
+
+    /// Who is told of refresh tokens that the provider called dead; [`Everywhere`] removes them from
+    /// the caches of all tools. Nobody unless set: then only the credential's own cache is cleared.
+    ///
+    /// [`Everywhere`]: crate::revocation::Everywhere
+    #[must_use]
+    pub fn dead_grant_observer(mut self, observer: Arc<dyn DeadGrantObserver>) -> Self {
+        self.dead_grant_observer = Some(observer);
         self
     }
 

@@ -28,6 +28,13 @@ impl TokenCacheDocument {
             Change::Adopt { login, dialect, if_signed_in } => self.adopt(login, *dialect, *if_signed_in),
             Change::Merge(other) => self.merge(other),
             Change::Save(tokens) => self.save(tokens),
+            Change::RemoveAccessTokens { home_account_id, environment, client_id } => {
+                self.remove_where(Section::AccessToken, |_, entity| {
+                    entity.is_of(home_account_id)
+                        && entity.is_in_cloud_of(environment)
+                        && entity.is_for_client(client_id)
+                })
+            }
             Change::RemoveAccount { home_account_id, environment, client_id } => {
                 self.remove_account(home_account_id, environment, client_id.as_deref())
             }

@@ -45,7 +45,8 @@ impl ChangeSet {
                     accounts.push(tokens.home_account_id.as_str());
                     clients.push(tokens.client_id.as_str());
                 }
-                Change::RemoveAccount { home_account_id, .. }
+                Change::RemoveAccessTokens { home_account_id, .. }
+                | Change::RemoveAccount { home_account_id, .. }
                 | Change::RemoveRefreshToken { home_account_id, .. } => {
                     accounts.push(home_account_id.as_str());
                 }
@@ -72,13 +73,28 @@ impl ChangeSet {
             },
             Change::Adopt { .. } => "shared",
             Change::Merge(_) => "moved_in",
+            Change::RemoveAccessTokens { .. } | Change::RemoveRefreshToken { .. } => "grant_dead",
             Change::RemoveAccount { .. } => "signed_out",
             Change::RemoveEverything => "cleared",
             Change::RemoveMoved(_) => "moved_out",
-            Change::RemoveRefreshToken { .. } => "grant_dead",
             Change::RemoveStale { .. } => "stale",
             Change::Repair { .. } => "repaired",
         })
+    }
+}
+
+impl Extend<Change> for ChangeSet {
+    fn extend<I: IntoIterator<Item = Change>>(&mut self, changes: I) {
+        self.0.extend(changes);
+    }
+}
+
+impl IntoIterator for ChangeSet {
+    type Item = Change;
+    type IntoIter = std::vec::IntoIter<Change>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 
@@ -106,6 +122,15 @@ pub enum Change {
     Merge(Box<TokenCacheDocument>),
     /// Tokens that the provider issued, merged by the polite writer's rules (spec S-C 1.8).
     Save(Box<IssuedTokens>),
+    /// Access tokens of one account and client go, under every alias of the environment's cloud.
+    RemoveAccessTokens {
+        /// Whose entries.
+        home_account_id: String,
+        /// Any host of the cloud.
+        environment: String,
+        /// Which client's.
+        client_id: String,
+    },
     /// Everything of one account goes, under every alias of the environment's cloud.
     RemoveAccount {
         /// Whose entries.

@@ -224,6 +224,12 @@ impl<'a> RefreshTokenView<'a> {
         self.0.secret().unwrap_or_default()
     }
 
+    /// Whose it is: `uid.utid`.
+    #[must_use]
+    pub fn home_account_id(&self) -> &'a str {
+        self.0.home_account_id().unwrap_or_default()
+    }
+
     /// The client it was issued to.
     #[must_use]
     pub fn client_id(&self) -> &'a str {

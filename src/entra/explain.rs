@@ -25,6 +25,7 @@ pub(crate) struct Explanation {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sign {
     /// A message of a credential that was never at the provider.
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the command line explains messages"))]
     Message { name: &'static str, phrases: &'static [&'static str] },
     /// `AADSTS` and this.
     Number(u32),

@@ -25,6 +25,7 @@ mod replace;
 #[cfg(target_os = "linux")]
 mod secret_service;
 mod silo;
+mod state_file;
 pub mod vault;
 mod watch;
 mod watcher;
@@ -46,6 +47,7 @@ pub use self::profile::{PROFILES, Profile};
 pub use self::silo::{
     Content, FileFacts, FileKind, ItemFacts, LockFacts, Place, Silo, SiloFacts, Writing, silos,
 };
+pub(crate) use self::state_file::StateFile;
 pub use self::watch::Stamp;
 pub use self::watcher::{Signal, Watcher};
 
