@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use emulator::{TENANT_TWO, USER_ONE};
 use serde_json::json;
 
-use crate::support::{Reply, Served, World, proofs, report};
+use crate::support::{Reply, Served, World, node, proofs, report, run};
 
 const ARM: &str = "https://management.azure.com";
 const QUERY: &str = "/msi/token?api-version=2019-08-01&resource=https://management.azure.com";
@@ -123,6 +123,25 @@ fn a_request_that_no_client_of_ours_sends_gets_nothing() {
     }
     assert_eq!(served.identity(ARM, &[]).status, 200, "after");
     report("hostile-requests", &format!("kinds of hostile requests: {}, answered: 0", table.len()));
+}
+
+#[test]
+fn a_page_in_a_real_browser_reads_nothing_even_if_it_knows_the_secret() {
+    let world = signed_in();
+    let served = served(&world, &[]);
+    let seen = run(node("page.mjs").arg(served.address()).arg(served.secret())).ok().json();
+    let attempts = seen["attempts"].as_object().unwrap();
+    assert_eq!(attempts.len(), 15);
+    for (what, read) in attempts {
+        let read = read.as_str().unwrap().trim_end();
+        // where nothing came, Chromium shows a page of its own
+        let nothing = ["", "opaque 0", "basic 403"].contains(&read) || read.contains("HTTP ERROR 403");
+        assert!(nothing || read.starts_with("failed:"), "{what}: {read}");
+    }
+    let grant = world.run(&["grants", "--json"]).ok().json()["grants"][0].clone();
+    assert_eq!(grant["served"], 0, "{grant}");
+    assert!(grant["denied"].as_u64().unwrap() >= 9, "{grant}");
+    assert_eq!(served.identity(ARM, &[]).status, 200, "for others it works");
 }
 
 #[test]
