@@ -544,3 +544,25 @@ fn serve_tells_its_variables_once_and_to_nobody_else() {
     through(&mut shell, &inner);
     assert_eq!(claims_of(&run(&mut shell).ok().json()["token"])["upn"], USER_ONE);
 }
+
+#[test]
+fn the_list_of_grants_is_in_the_sessions_folder_and_in_no_open_one() {
+    let world = signed_in();
+    let runtime = world.home().join("runtime");
+    std::fs::create_dir(&runtime).unwrap();
+    let mode = |mode| std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o700);
+    let program = env!("CARGO_BIN_EXE_tokenkeep");
+    let script = format!(
+        "{program} grants --json --disable-instance-discovery; ls \"$XDG_RUNTIME_DIR\"/tokenkeep/grants"
+    );
+    let mut command = sh(&world, &[], &script);
+    let listed = run(command.env("XDG_RUNTIME_DIR", &runtime)).ok().stdout;
+    assert!(listed.contains("\"command\": \"sh\"") && listed.ends_with(".grant\n"), "{listed}");
+
+    std::fs::set_permissions(runtime.join("tokenkeep"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let mut command = sh(&world, &[], "echo ran");
+    let refused =
+        run(command.env("XDG_RUNTIME_DIR", &runtime)).exits(125).says("others may enter it: mode 0777");
+    assert_eq!(refused.stdout, "");
+}

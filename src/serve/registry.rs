@@ -203,7 +203,7 @@ fn private_folder(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     pub(in super::super) fn entry(id: &str) -> Entry {
