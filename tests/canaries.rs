@@ -89,6 +89,33 @@ fn whatever_a_refresh_is_answered() {
 }
 
 #[test]
+fn whatever_a_question_about_a_token_is_answered() {
+    let world = World::plaintext();
+    world.login(USER_ONE, &[]);
+    let signed_in = std::fs::read(world.cache_file()).unwrap();
+    let azure = world.home().join(".azure");
+    std::fs::create_dir(&azure).unwrap();
+    for answer in answers() {
+        let what = format!("{answer:?}");
+        for args in
+            [&["clear", "--stale", "--probe", "--yes"][..], &["clear", "--stale", "--probe", "--dry-run"]]
+        {
+            std::fs::write(world.cache_file(), &signed_in).unwrap();
+            std::fs::write(azure.join("msal_token_cache.json"), &signed_in).unwrap();
+            order(&world.emulator, "token", answer.clone());
+            for run in loudly(&world, args) {
+                assert_clean(&world.emulator, &what, &run.output());
+            }
+        }
+    }
+    let state = world.home().join(".local/state/tokenkeep");
+    for entry in std::fs::read_dir(state).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        assert_clean(&world.emulator, "what is remembered", &text);
+    }
+}
+
+#[test]
 fn whatever_a_login_by_code_is_answered() {
     let world = World::plaintext();
     for kind in ["devicecode", "token.device_code"] {

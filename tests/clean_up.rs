@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Barrier};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use emulator::{
     Answer, CLIENT_APP, CLIENT_AZURE_CLI, CLIENT_VISUAL_STUDIO, ErrorAnswer, Script, USER_ONE, USER_ONE_OID,
     USER_TWO,
@@ -219,6 +220,11 @@ fn a_dead_token_that_is_written_back_is_noticed_and_goes_again() {
     assert!(entries[0]["cache"].as_str().unwrap().contains(file.to_str().unwrap()), "{planned}");
     assert!(entries[0]["why"].as_str().unwrap().contains("AADSTS50173"), "{planned}");
     assert_eq!(read(file), *before, "a dry run writes nothing");
+    let found = person.world.run(&["doctor", "--offline", "--json"]).json()["findings"].clone();
+    let dead = found.as_array().unwrap().iter().filter(|finding| finding["id"] == "refresh-token-dead");
+    let subjects: Vec<&str> = dead.map(|finding| finding["subject"].as_str().unwrap()).collect();
+    assert_eq!(subjects.len(), 1, "{found}");
+    assert!(subjects[0].contains(file.to_str().unwrap()), "{found}");
     stale(&[]).exits(2);
     stale(&["--yes"]).ok();
     person.only_user_ones_refresh_tokens_are_gone();
@@ -387,7 +393,7 @@ fn what_cannot_be_read_or_written_does_not_keep_the_others_from_it() {
     fs::write(folder.join("array.cache.nocae"), "[1]").unwrap();
     fs::create_dir(folder.join("folder.cache.nocae")).unwrap();
     symlink(folder.join("loop.cache.nocae"), folder.join("loop.cache.nocae")).unwrap();
-    let fifo = std::process::Command::new("mkfifo").arg(folder.join("pipe.cache.nocae")).status().unwrap();
+    let fifo = Command::new("mkfifo").arg(folder.join("pipe.cache.nocae")).status().unwrap();
     assert!(fifo.success());
     person.world.emulator.change_password(USER_ONE);
     person.refused();
@@ -507,4 +513,137 @@ fn python_and_node_ask_for_a_sign_in_afterwards_and_not_about_a_dead_grant() {
     let asks = run_node(&["token", "--scope", GRAPH, "--force-refresh"]).exits(3);
     assert!(!asks.output().contains("AADSTS"), "{}", asks.output());
     assert_eq!(network.requests("token"), 0, "neither sent anything dead");
+}
+
+/// A keyring of its own: what other tests keep in theirs is not looked at.
+struct Desktop {
+    world: World,
+    folder: tempfile::TempDir,
+}
+
+impl Desktop {
+    fn new() -> Self {
+        Self { world: World::plaintext(), folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    fn inside(&self, command: &Command, stdin: &str) -> Run {
+        let mut inside =
+            Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/with-secret-service"));
+        inside.arg("-d").arg(self.folder.path()).arg("--");
+        inside.arg(command.get_program()).args(command.get_args()).env_clear().env("HOME", self.home());
+        inside.env("PATH", std::env::var_os("PATH").unwrap());
+        inside.envs(
+            command
+                .get_envs()
+                .filter(|(name, _)| *name != "HOME")
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        let input = self.folder.path().join("input");
+        fs::write(&input, stdin).unwrap();
+        inside.stdin(fs::File::open(&input).unwrap());
+        Run::of(inside.output().unwrap(), format!("{:?}", command.get_args()))
+    }
+
+    fn tokenkeep(&self, store: &str, args: &[&str]) -> Run {
+        let mut command = self.world.command(&[args, &["--store", store]].concat());
+        command.env_remove("DBUS_SESSION_BUS_ADDRESS");
+        self.inside(&command, "")
+    }
+
+    fn login(&self, store: &str, user: &str, args: &[&str]) {
+        self.world.emulator.approve(user);
+        let login = ["login", "--device-code", "--scope", SCOPE];
+        self.tokenkeep(store, &[&login[..], args].concat()).ok();
+    }
+
+    fn keyring(&self, args: &[&str], stdin: &str) -> Run {
+        let ctl = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/keyring-ctl.py");
+        let mut command = Command::new(ctl);
+        command.args(args);
+        self.inside(&command, stdin).ok()
+    }
+}
+
+const DOTNET_ITEM: [&str; 3] = [
+    "xdg:schema=msal.cache",
+    "MsalClientID=Microsoft.Developer.IdentityService",
+    "Microsoft.Developer.IdentityService=1.0.0.0",
+];
+const NODE_ITEM: [&str; 3] = [
+    "xdg:schema=org.freedesktop.Secret.Generic",
+    "service=Microsoft.Developer.IdentityService",
+    "account=MSALCache",
+];
+
+/// .NET's item (base64) and Node's, in a real keyring, beside ours.
+#[test]
+fn items_of_other_tools_in_the_keyring_are_cleared_in_their_own_encoding() {
+    let desktop = Desktop::new();
+    let planted = desktop.home().join(".IdentityService/planted.nocae");
+    let mut documents = Vec::new();
+    for (client, label, item) in [
+        (CLIENT_VISUAL_STUDIO, "msal.cache.nocae", DOTNET_ITEM),
+        (CLIENT_APP, "Microsoft.Developer.IdentityService/MSALCache", NODE_ITEM),
+    ] {
+        for user in [USER_ONE, USER_TWO] {
+            desktop.login("plaintext", user, &["--cache", "planted", "--client-id", client]);
+        }
+        age(&planted, DAY);
+        let document = fs::read_to_string(&planted).unwrap();
+        fs::remove_file(&planted).unwrap();
+        let content = if item == DOTNET_ITEM { STANDARD.encode(&document) } else { document.clone() };
+        desktop.keyring(&[&["store", label], &item[..]].concat(), &content);
+        documents.push(serde_json::from_str::<Value>(&document).unwrap());
+    }
+    for user in [USER_ONE, USER_TWO] {
+        desktop.login("platform", user, &[]);
+    }
+    desktop.world.emulator.change_password(USER_ONE);
+    let refused = ["token", "--scope", SCOPE, "--account", USER_ONE, "--force-refresh", "--json"];
+    let told = desktop.tokenkeep("platform", &refused).exits(3).json();
+    assert_eq!(told["error"]["removed"].as_array().unwrap().len(), 3, "{told}");
+    let item = |attributes: [&str; 3]| desktop.keyring(&[&["item"], &attributes[..]].concat(), "").stdout;
+    let dotnet = STANDARD.decode(item(DOTNET_ITEM).trim()).expect("still base64");
+    assert_eq!(serde_json::from_slice::<Value>(&dotnet).unwrap(), without_user_one(&documents[0]));
+    assert_eq!(serde_json::from_str::<Value>(&item(NODE_ITEM)).unwrap(), without_user_one(&documents[1]));
+}
+
+/// The vault is no other tool's, and is cleared of the other clients' tokens all the same.
+#[test]
+fn a_vault_is_cleared_of_what_the_same_revocation_killed() {
+    let world = World::vault();
+    let run = |args: &[&str]| {
+        let mut command = world.command(args);
+        crate::support::run(command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent"))
+    };
+    run(&["vault", "init", "--protector", "key-file", "--no-recovery-key"]).ok();
+    for (user, client) in [(USER_ONE, CLIENT_AZURE_CLI), (USER_ONE, CLIENT_APP), (USER_TWO, CLIENT_AZURE_CLI)]
+    {
+        world.emulator.approve(user);
+        let login =
+            ["login", "--device-code", "--scope", SCOPE, "--store", "plaintext", "--client-id", client];
+        run(&login).ok();
+    }
+    age(&world.cache_file(), DAY);
+    run(&["import", "--from", "plaintext", "--remove-plaintext", "--yes"]).ok();
+    world.emulator.change_password(USER_ONE);
+    let refused =
+        run(&["token", "--scope", SCOPE, "--account", USER_ONE, "--force-refresh", "--json"]).exits(3);
+    let mut clients: Vec<_> = refused.json()["error"]["removed"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["client_id"].as_str().unwrap().to_owned())
+        .collect();
+    clients.sort_unstable();
+    assert_eq!(clients, [CLIENT_AZURE_CLI, CLIENT_APP], "{}", refused.stdout);
+    let accounts = run(&["accounts", "--json"]).ok().json();
+    for account in accounts["accounts"].as_array().unwrap() {
+        let has_tokens = !account["clients"].as_array().unwrap().is_empty();
+        assert_eq!(has_tokens, account["username"] == USER_TWO, "{account}");
+    }
 }

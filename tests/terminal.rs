@@ -7,7 +7,7 @@ use emulator::{Answer, Script, USER_ONE, USER_TWO};
 
 use crate::support::{SCOPE, World, on_a_terminal, run, tokenkeep_in};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "login",
     "token",
     "accounts",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 13] = [
     "logout",
     "clear",
     "doctor",
+    "explain",
     "completions",
     "man",
     "vault",
@@ -36,6 +37,32 @@ fn on_a_terminal_clear_asks_once_and_no_is_the_default() {
     assert!(world.document().to_string().contains(USER_ONE));
     on_a_terminal(&world.command(&["clear", "--all"]), "y\n").ok();
     assert!(!world.cache_file().exists() || !world.document().to_string().contains(USER_ONE));
+}
+
+#[test]
+fn on_a_terminal_logout_asks_once_before_it_goes_everywhere() {
+    let world = World::plaintext();
+    world.login(USER_ONE, &[]);
+    let azure = world.home().join(".azure");
+    std::fs::create_dir(&azure).unwrap();
+    std::fs::copy(world.cache_file(), azure.join("msal_token_cache.json")).unwrap();
+    let logout = world.command(&["logout", "--everywhere"]);
+    let run = on_a_terminal(&logout, "\n").exits(1);
+    assert!(run.stdout.contains("Remove ") && run.stdout.contains("msal_token_cache.json"), "{}", run.stdout);
+    assert!(run.stdout.contains("[y/N]"), "{}", run.stdout);
+    assert!(world.document().to_string().contains(USER_ONE));
+    on_a_terminal(&logout, "y\n").ok();
+    let text = std::fs::read_to_string(azure.join("msal_token_cache.json")).unwrap();
+    assert!(!world.document().to_string().contains(USER_ONE) && !text.contains(USER_ONE), "{text}");
+}
+
+#[test]
+fn on_a_terminal_asking_about_tokens_shows_how_far_it_has_come() {
+    let world = World::plaintext();
+    world.login(USER_ONE, &[]);
+    let shown = on_a_terminal(&world.command(&["clear", "--stale", "--probe", "--dry-run"]), "").ok().stdout;
+    assert!(shown.contains("asking the provider about refresh tokens 1/1"), "{shown}");
+    assert!(shown.contains("Asked about 1 refresh token"), "{shown}");
 }
 
 #[test]
@@ -149,7 +176,7 @@ fn help_names_no_command_and_no_option_that_does_not_exist() {
     helps.push(world.run(&["accounts", "default", "--help"]).ok().stdout);
     helps.push(world.run(&["record", "export", "--help"]).ok().stdout);
     for help in &helps {
-        assert!(!help.contains("agent") && !help.contains("doctor"), "{help}");
+        assert!(!help.contains("agent"), "{help}");
         for (_, after) in help.match_indices("tokenkeep ").map(|(at, found)| help.split_at(at + found.len()))
         {
             let word: String = after.chars().take_while(char::is_ascii_lowercase).collect();

@@ -270,9 +270,8 @@ impl Engine {
         let mut dead = Vec::new();
         let answer = self.try_each(wanted, &mut dead).await;
         if let (false, Some(observer)) = (dead.is_empty(), &self.observer) {
-            let observer = Arc::clone(observer);
-            // nothing of the answer depends on it, and nobody waits
-            tokio::spawn(async move { tell(&observer, dead).await });
+            // a program may end right after its answer, so there is a moment for this
+            tell(observer, dead).await;
         }
         answer
     }

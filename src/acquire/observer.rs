@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use crate::error::RemovedGrant;
 use crate::time::UnixTime;
 
-/// How long a caller who gets an error anyway waits to be told what went elsewhere as well.
+/// How long a caller waits for what goes elsewhere as well; after that it goes on by itself.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A refresh token that the provider called dead. `Debug` does not show it.

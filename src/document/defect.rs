@@ -73,7 +73,7 @@ pub struct EntryPlace {
 }
 
 impl EntryPlace {
-    pub(super) fn new(section: &str, key: &str) -> Self {
+    pub(crate) fn new(section: &str, key: &str) -> Self {
         Self { section: section.to_owned(), key: key.to_owned() }
     }
 }

@@ -1,9 +1,11 @@
 //! What is wrong with one cache: its file, its locks, its content.
 
+use super::super::known::Known;
+use super::super::plan::{dead_entries, removal_of};
 use super::catalogue as sign;
 use super::repair::Task;
 use super::{ExaminationOptions, Finding, Repair, Survey};
-use crate::document::{Defect, DefectKind};
+use crate::document::{Defect, DefectKind, EntryPlace, TokenCacheDocument};
 use crate::error::CacheError;
 use crate::options::Storage;
 use crate::store::{Content, Encoding, FileFacts, LockFacts, Place, Writing};
@@ -19,6 +21,8 @@ pub(super) struct Findings<'a> {
     pub(super) options: &'a ExaminationOptions,
     /// Whether there is an encrypted store on this machine that works.
     pub(super) keyring_works: bool,
+    /// What the provider called dead.
+    pub(super) known: Option<&'a Known>,
     pub(super) found: &'a mut Vec<Finding>,
 }
 
@@ -130,6 +134,7 @@ impl Findings<'_> {
                 for defect in document.defects(self.options.now) {
                     self.of_defect(defect);
                 }
+                self.of_dead(document);
                 self.of_encoding(*encoding);
                 self.of_plaintext(*encoding);
             }
@@ -157,6 +162,18 @@ impl Findings<'_> {
             }
         };
         self.add(finding);
+    }
+
+    /// What a program wrote back that was not told of the refusal, or could not be reached then.
+    fn of_dead(&mut self, document: &TokenCacheDocument) {
+        let dead = self.known.map(|known| dead_entries(document, known)).unwrap_or_default();
+        if let Some(first) = dead.first() {
+            let mut finding = Finding::new(&sign::REFRESH_TOKEN_DEAD, self.subject());
+            finding.detail = format!("{} in RefreshToken, by {}", dead.len(), first.cause.code());
+            finding.entries = dead.iter().map(|entry| EntryPlace::new("RefreshToken", &entry.key)).collect();
+            let finding = self.repaired_by(Task::RemoveDead(removal_of(&dead)), finding);
+            self.add(finding);
+        }
     }
 
     fn sign_in_again(&self) -> String {

@@ -147,6 +147,8 @@ signs! {
         "tokens lie in a plaintext file although encryption works"
     PROXY_MALFORMED "proxy-malformed" Warning
         "a proxy setting is no address"
+    REFRESH_TOKEN_DEAD "refresh-token-dead" Problem
+        "a refresh token is there that the provider called dead: its tool will fail instead of asking for a sign-in"
     REFRESH_TOKEN_DUPLICATE "refresh-token-duplicate" Warning
         "a client has several refresh tokens: Node uses the first, stale or not"
     REFRESH_TOKEN_OLD "refresh-token-old" Note

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::inventory::{Survey, VaultSurvey, survey};
+use super::memory::Memory;
 use crate::cloud::Authority;
 use crate::document::EntryPlace;
 use crate::options::Storage;
@@ -184,10 +185,12 @@ pub fn examine_again(options: &ExaminationOptions, before: Examination) -> Exami
 
 fn conclude(options: &ExaminationOptions, caches: Vec<Survey>, surroundings: Surroundings) -> Examination {
     let keyring_works = !matches!(&surroundings.keyring, Some(state) if *state != KeyringState::Works);
+    // without a memory that can be read nothing is known to be dead
+    let known = Memory::of(&options.places).recall().ok();
     let mut findings = Vec::new();
     for (place, cache) in caches.iter().enumerate() {
-        let mut found = caches::Findings { place, cache, options, keyring_works, found: &mut findings };
-        found.collect();
+        let known = known.as_ref();
+        caches::Findings { place, cache, options, keyring_works, known, found: &mut findings }.collect();
     }
     surroundings.findings(options, &mut findings);
     let Surroundings { keyring, vault, proxies, network } = surroundings;

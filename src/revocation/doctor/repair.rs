@@ -19,6 +19,8 @@ pub(super) enum Task {
     FreeLocks,
     /// Entries are mended.
     Mend { defect: Defect, now: UnixTime },
+    /// Refresh tokens that the provider called dead, each only if it is still that one.
+    RemoveDead(ChangeSet),
     /// What a killed write left is removed.
     RemoveTemporary,
     /// Content that is no cache is renamed.
@@ -66,6 +68,7 @@ impl Repair {
                 Kind::SectionMalformed => "set it aside inside the cache, and begin an empty section",
                 _ => "nothing",
             },
+            Task::RemoveDead(_) => "remove the dead refresh tokens",
             Task::RemoveTemporary => "remove it, as the next write would",
             Task::SetContentAside | Task::SetFileAside => "rename it, so that it is out of the way and kept",
             Task::TightenFile => "take from others the right to read and write it",
@@ -103,6 +106,9 @@ impl Examination {
             Task::Mend { defect, now } => {
                 let change = Change::Repair { defect: defect.clone(), now: *now };
                 silo.open().apply(&ChangeSet::of(change), deadline).map(|applied| done(applied.changed))
+            }
+            Task::RemoveDead(changes) => {
+                silo.open().apply(changes, deadline).map(|applied| done(applied.changed))
             }
             Task::RemoveTemporary => silo.remove_temporary(deadline).map(done),
             Task::SetContentAside => {
