@@ -42,6 +42,9 @@ pub enum Error {
     /// The provider could not be reached, or told us to come back later.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The agent could not do it, for a reason that it tells in its own words.
+    #[error(transparent)]
+    Relayed(Box<RelayedError>),
     /// The credential has nothing to try with.
     #[error(transparent)]
     Unavailable(Box<Unavailable>),
@@ -58,9 +61,26 @@ impl Error {
         match self {
             Self::InteractionRequired(_) | Self::Unavailable(_) => true,
             Self::Chain(failed) => failed.attempts.iter().all(|attempt| attempt.error.moves_chain_on()),
+            Self::Relayed(error) => error.is_unavailable(),
             Self::AuthenticationFailed(_) | Self::Cache(_) | Self::InvalidArgument(_) | Self::Network(_) => {
                 false
             }
+        }
+    }
+
+    /// What programs tell failures apart by, such as `interaction_required`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::AuthenticationFailed(failed) if failed.declined => "declined",
+            Self::AuthenticationFailed(_) => "authentication_failed",
+            Self::Cache(error) => error.kind(),
+            Self::Chain(failed) => failed.decisive().map_or("authentication_failed", Self::kind),
+            Self::InteractionRequired(_) => "interaction_required",
+            Self::InvalidArgument(_) => "invalid_argument",
+            Self::Network(_) => "network",
+            Self::Relayed(error) => &error.kind,
+            Self::Unavailable(unavailable) => unavailable.kind(),
         }
     }
 
@@ -74,6 +94,7 @@ impl Error {
             Self::InteractionRequired(required) => Some(required.hint()),
             Self::InvalidArgument(argument) => Some(argument.hint.clone()),
             Self::Network(error) => Some(error.hint()),
+            Self::Relayed(error) => error.hint.clone(),
             Self::Unavailable(unavailable) => Some(unavailable.hint()),
         }
     }
@@ -96,9 +117,24 @@ impl Error {
             Self::Chain(failed) => failed.decisive()?.provider(),
             Self::InteractionRequired(required) => required.provider.as_deref(),
             Self::Network(error) => error.provider.as_deref(),
-            Self::Cache(_) | Self::InvalidArgument(_) | Self::Unavailable(_) => None,
+            Self::Cache(_) | Self::InvalidArgument(_) | Self::Relayed(_) | Self::Unavailable(_) => None,
         }
     }
+}
+
+/// The error's text, with every cause that it does not name already.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 impl From<AuthenticationFailed> for Error {
@@ -116,6 +152,12 @@ impl From<ChainFailed> for Error {
 impl From<InteractionRequired> for Error {
     fn from(required: InteractionRequired) -> Self {
         Self::InteractionRequired(Box::new(required))
+    }
+}
+
+impl From<RelayedError> for Error {
+    fn from(error: RelayedError) -> Self {
+        Self::Relayed(Box::new(error))
     }
 }
 
@@ -409,6 +451,16 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::NoAccounts { .. } => "no_accounts",
+            Self::NoMatchingAccount { .. } => "no_matching_account",
+            Self::Other { .. } => "unavailable",
+            Self::SeveralAccounts { .. } => "several_accounts",
+            Self::SeveralMatchingAccounts { .. } => "several_matching_accounts",
+        }
+    }
+
     fn hint(&self) -> String {
         match self {
             Self::NoAccounts { .. } | Self::NoMatchingAccount { .. } => "sign in: tokenkeep login".to_owned(),
@@ -429,6 +481,29 @@ impl Unavailable {
             | Self::SeveralMatchingAccounts { candidates, .. } => candidates,
             Self::NoAccounts { .. } | Self::Other { .. } => &[],
         }
+    }
+}
+
+/// What went wrong in the agent's process, as it told it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct RelayedError {
+    /// What programs tell failures apart by, such as `locked` or `no_accounts`.
+    pub kind: String,
+    /// What happened, and why.
+    pub message: String,
+    /// The next step, where one is known.
+    pub hint: Option<String>,
+    /// Accounts that might have been meant.
+    pub candidates: Vec<Candidate>,
+}
+
+impl RelayedError {
+    /// Whether there was nothing to try with, as [`Unavailable`] says of a credential.
+    fn is_unavailable(&self) -> bool {
+        let kinds = ["no_accounts", "no_matching_account", "several_accounts", "several_matching_accounts"];
+        kinds.contains(&self.kind.as_str())
     }
 }
 

@@ -1,6 +1,11 @@
 #![doc = include_str!("../README.md")]
 
 mod acquire;
+#[cfg(all(feature = "cli", unix))]
+mod agent;
+pub mod agent_client;
+#[cfg(all(feature = "cli", unix))]
+mod bounded_http;
 pub mod cloud;
 pub mod credential;
 pub mod document;

@@ -119,6 +119,21 @@ pub enum Storage {
     Vault,
 }
 
+/// The id of an application, as far as that can be told without asking.
+#[cfg(feature = "cli")]
+pub(crate) fn client_id(text: &str) -> Result<String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-._:/".contains(c);
+    if text.is_empty() || !text.chars().all(fits) {
+        return Err(InvalidArgument::new(
+            "client id",
+            format!("{text:?} is not the id of an application"),
+            "give the application's (client) id, usually a GUID",
+        )
+        .into());
+    }
+    Ok(text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

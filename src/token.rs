@@ -285,6 +285,8 @@ impl TokenAccount {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenSource {
+    /// The user's agent gave it.
+    Agent,
     /// The cache had it, and nobody was asked.
     Cache,
     /// The provider issued it just now, by a refresh token or a sign-in.
@@ -296,6 +298,7 @@ impl TokenSource {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Agent => "agent",
             Self::Cache => "cache",
             Self::Refresh => "refresh",
         }

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 /// Top first. Rooms on one line do not know each other.
 const ROOMS: &[&[&str]] = &[
     &["cli"],
-    &["serve"],
+    &["agent", "serve"],
     &["revocation"],
     &["credential"],
+    &["agent_client"],
     &["acquire"],
     &["entra", "store"],
     &["document"],
-    &["process"],
+    &["bounded_http", "process"],
     &["cloud", "error", "options", "record", "time", "token"],
 ];
 

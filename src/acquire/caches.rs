@@ -3,11 +3,15 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+
 use crate::document::{ChangeSet, TokenCacheDocument};
 use crate::error::{CacheError, Error, Result};
 use crate::options::TokenCachePersistenceOptions;
-use crate::store::{self, Applied, Extent, MemoryStore, Places, Snapshot, Store, StoreDescription};
+use crate::store::{self, Applied, Extent, MemoryStore, Places, Snapshot, Store, StoreDescription, Watcher};
 use crate::time::Deadline;
+
+use super::flight::Flights;
 
 /// How long a change may wait for other programs to let go of the cache.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -19,6 +23,8 @@ pub(crate) struct Caches {
     source: Source,
     without_cae: OnceLock<Arc<Cache>>,
     with_cae: OnceLock<Arc<Cache>>,
+    /// Tells when to look at the stamps again, for those who want to know before they are asked.
+    watcher: Option<Arc<Watcher>>,
 }
 
 #[derive(Debug)]
@@ -45,7 +51,49 @@ impl Caches {
     }
 
     const fn of(source: Source) -> Self {
-        Self { source, without_cae: OnceLock::new(), with_cae: OnceLock::new() }
+        Self { source, without_cae: OnceLock::new(), with_cae: OnceLock::new(), watcher: None }
+    }
+
+    /// Has what others do to the caches hinted at by this watcher.
+    #[cfg(feature = "cli")]
+    pub(crate) fn watched_by(mut self, watcher: Option<Arc<Watcher>>) -> Self {
+        self.watcher = watcher;
+        self
+    }
+
+    /// The cache's document: the one in memory if a `stat` says that nothing was written since.
+    pub(crate) async fn document(&self, cae: bool) -> Result<Arc<TokenCacheDocument>> {
+        match self.opened(cae).and_then(|cache| cache.unchanged()) {
+            Some(document) => Ok(document),
+            None => self.cache(cae).await?.document().await,
+        }
+    }
+
+    pub(crate) async fn describe(&self, cae: bool) -> Result<StoreDescription> {
+        Ok(self.cache(cae).await?.describe())
+    }
+
+    /// Reads again what was read before and has changed since, so that nobody has to wait for it.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn catch_up(&self) {
+        for cache in [&self.without_cae, &self.with_cae].into_iter().filter_map(OnceLock::get) {
+            let is_known = cache.latest().whole.is_some();
+            if is_known
+                && cache.unchanged().is_none()
+                && let Err(error) = cache.document().await
+            {
+                tracing::debug!(%error, "a changed cache was not read ahead");
+            }
+        }
+    }
+
+    /// What is in memory.
+    #[cfg(feature = "cli")]
+    pub(crate) fn held(&self) -> Vec<(StoreDescription, Arc<TokenCacheDocument>)> {
+        let caches = [&self.without_cae, &self.with_cae].into_iter().filter_map(OnceLock::get);
+        let whole =
+            |cache: &Arc<Cache>| cache.latest().whole.as_ref().map(|known| Arc::clone(&known.document));
+        caches.filter_map(|cache| Some((cache.describe(), whole(cache)?))).collect()
     }
 
     /// The cache if it is open already: the way of a cached token, which must not wait.
@@ -71,7 +119,14 @@ impl Caches {
                 .await?
             }
         };
-        let cache = Arc::new(Cache { store, latest: Mutex::default() });
+        if let Some(watcher) = self.watcher.clone() {
+            let store = Arc::clone(&store);
+            // Before the first read, so that no change falls in between.
+            if let Err(error) = blocking(move || watcher.add(store.as_ref())).await {
+                tracing::debug!(%error, "a cache is not watched; its stamp is looked at all the same");
+            }
+        }
+        let cache = Arc::new(Cache { store, latest: Mutex::default(), loads: Flights::default() });
         Ok(Arc::clone(self.slot(cae).get_or_init(|| cache)))
     }
 
@@ -88,6 +143,7 @@ const KEPT_ACCOUNTS: usize = 8;
 pub(super) struct Cache {
     store: Arc<dyn Store>,
     latest: Mutex<Latest>,
+    loads: Flights<(), Result<Arc<TokenCacheDocument>>>,
 }
 
 /// The whole document as last seen, and parts of it, which large stores read faster.
@@ -124,9 +180,26 @@ impl Cache {
         if let Some(document) = self.unchanged() {
             return Ok(document);
         }
+        let loaded = self.load().await?;
+        // A load that others began may have read what was there before the change that we look for.
+        match self.unchanged() {
+            Some(document) if Arc::ptr_eq(&document, &loaded) => Ok(document),
+            _ => self.load().await,
+        }
+    }
+
+    /// One read of the store at a time, however many wait for it: a keyring is slow to ask.
+    async fn load(self: &Arc<Self>) -> Result<Arc<TokenCacheDocument>> {
         let cache = Arc::clone(self);
-        let snapshot = blocking(move || cache.store.load()).await?;
-        Ok(self.remember(snapshot))
+        let load = || {
+            let read = async move {
+                let reader = Arc::clone(&cache);
+                let snapshot = blocking(move || reader.store.load()).await?;
+                Ok(cache.remember(snapshot))
+            };
+            read.boxed()
+        };
+        self.loads.join((), load).await
     }
 
     pub(super) async fn document_for(
@@ -299,7 +372,11 @@ mod tests {
 
     fn cache() -> (Arc<InParts>, Arc<Cache>) {
         let store = Arc::new(InParts::default());
-        let cache = Cache { store: Arc::clone(&store) as Arc<dyn Store>, latest: Mutex::default() };
+        let cache = Cache {
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            latest: Mutex::default(),
+            loads: Flights::default(),
+        };
         (store, Arc::new(cache))
     }
 

@@ -6,16 +6,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::watch;
 
 type Flight<T> = Shared<BoxFuture<'static, T>>;
 
 /// Calls that are under way, by what they will bring.
 #[derive(Debug)]
-pub(super) struct Flights<K, T: Clone>(Arc<Mutex<HashMap<K, Flight<T>>>>);
+pub(super) struct Flights<K, T: Clone>(Arc<Board<K, T>>);
+
+#[derive(Debug)]
+struct Board<K, T: Clone> {
+    flights: Mutex<HashMap<K, Flight<T>>>,
+    /// How many are under way.
+    count: watch::Sender<usize>,
+}
 
 impl<K, T: Clone> Default for Flights<K, T> {
     fn default() -> Self {
-        Self(Arc::default())
+        Self(Arc::new(Board { flights: Mutex::default(), count: watch::Sender::new(0) }))
     }
 }
 
@@ -28,12 +36,13 @@ where
     /// away does not cancel it for the others, nor lose a token that the provider rotated already.
     pub(super) async fn join(&self, key: K, start: impl FnOnce() -> BoxFuture<'static, T>) -> T {
         let flight = {
-            let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut flights = self.0.flights.lock().unwrap_or_else(PoisonError::into_inner);
             match flights.get(&key) {
                 Some(flight) => flight.clone(),
                 None => {
                     let flight = self.launch(key.clone(), start());
                     flights.insert(key, flight.clone());
+                    self.0.count.send_replace(flights.len());
                     flight
                 }
             }
@@ -41,8 +50,15 @@ where
         flight.await
     }
 
+    /// Waits until no flight is under way.
+    #[cfg(any(feature = "cli", test))]
+    pub(super) async fn all_landed(&self) {
+        // It cannot fail: the sender is ours.
+        self.0.count.subscribe().wait_for(|count| *count == 0).await.ok();
+    }
+
     fn launch(&self, key: K, work: BoxFuture<'static, T>) -> Flight<T> {
-        let flights = Landing { flights: Arc::clone(&self.0), key };
+        let flights = Landing { board: Arc::clone(&self.0), key };
         let task = tokio::spawn(async move {
             let _landing = flights;
             work.await
@@ -64,13 +80,15 @@ where
 
 /// Takes the flight off the board when its task ends, even by a panic.
 struct Landing<K: Eq + Hash, T: Clone> {
-    flights: Arc<Mutex<HashMap<K, Flight<T>>>>,
+    board: Arc<Board<K, T>>,
     key: K,
 }
 
 impl<K: Eq + Hash, T: Clone> Drop for Landing<K, T> {
     fn drop(&mut self) {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        let mut flights = self.board.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.remove(&self.key);
+        self.board.count.send_replace(flights.len());
     }
 }
 
@@ -109,7 +127,8 @@ mod tests {
         };
         let (one, other, ()) = tokio::join!(call(), call(), release_all);
         assert_eq!((one, other), (1, 1));
-        assert!(flights.0.lock().unwrap().is_empty());
+        flights.all_landed().await;
+        assert!(flights.0.flights.lock().unwrap().is_empty());
 
         release.notify_one();
         assert_eq!(call().await, 2, "the next call is a flight of its own");

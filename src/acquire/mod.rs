@@ -29,8 +29,8 @@ use crate::document::{
 use crate::entra::{self, RefreshGrant, Refusal, Verdict};
 use crate::error::Result;
 use crate::store::StoreDescription;
-use crate::time::Clock;
-use crate::token::{AccessToken, TokenAccount, TokenDetails, TokenRequest, TokenSource};
+use crate::time::{Clock, UnixTime};
+use crate::token::{AccessToken, Claims, TokenAccount, TokenDetails, TokenRequest, TokenSource};
 
 use self::caches::Cache;
 use self::flight::Flights;
@@ -60,12 +60,23 @@ pub(crate) struct AccountChoice {
 }
 
 /// What one flight is for: who, where, and what.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 struct Wanted {
     account: AccountChoice,
     tenant: TenantId,
     request: TokenRequest,
     /// Whether the caller has a valid token, so that there is one attempt and no waiting.
+    early: bool,
+}
+
+/// What makes two flights the same: any fresh token of the kind serves both.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct FlightKey {
+    account: AccountChoice,
+    tenant: TenantId,
+    scopes: String,
+    claims: Option<Claims>,
+    enable_cae: bool,
     early: bool,
 }
 
@@ -76,9 +87,10 @@ pub(crate) struct Acquirer(Arc<Engine>);
 #[derive(Debug)]
 struct Engine {
     client: entra::Client,
-    caches: Caches,
+    caches: Arc<Caches>,
     clock: Arc<dyn Clock>,
-    flights: Flights<Wanted, Result<AccessToken>>,
+    early_renewal_wait: Duration,
+    flights: Flights<FlightKey, Result<AccessToken>>,
     grants: GrantMemory,
     observer: Option<Arc<dyn DeadGrantObserver>>,
     recent: RecentAnswers,
@@ -101,14 +113,37 @@ struct Candidate {
 impl Acquirer {
     pub(crate) fn new(
         client: entra::Client,
-        caches: Caches,
+        caches: Arc<Caches>,
         clock: Arc<dyn Clock>,
         observer: Option<Arc<dyn DeadGrantObserver>>,
+    ) -> Self {
+        Self::waiting(client, caches, clock, observer, EARLY_RENEWAL_WAIT)
+    }
+
+    /// For a process that others wait for: whoever has a valid token gets it at once, and a renewal
+    /// that is due goes on behind.
+    #[cfg(feature = "cli")]
+    pub(crate) fn for_an_agent(
+        client: entra::Client,
+        caches: Arc<Caches>,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn DeadGrantObserver>,
+    ) -> Self {
+        Self::waiting(client, caches, clock, Some(observer), Duration::ZERO)
+    }
+
+    fn waiting(
+        client: entra::Client,
+        caches: Arc<Caches>,
+        clock: Arc<dyn Clock>,
+        observer: Option<Arc<dyn DeadGrantObserver>>,
+        early_renewal_wait: Duration,
     ) -> Self {
         Self(Arc::new(Engine {
             client,
             caches,
             clock,
+            early_renewal_wait,
             flights: Flights::default(),
             grants: GrantMemory::default(),
             observer,
@@ -128,15 +163,11 @@ impl Acquirer {
     /// The cache's document. Asked for early, it makes an unusable store fail before a person is
     /// bothered.
     pub(crate) async fn document(&self, cae: bool) -> Result<Arc<TokenCacheDocument>> {
-        let caches = &self.0.caches;
-        match caches.opened(cae).and_then(|cache| cache.unchanged()) {
-            Some(document) => Ok(document),
-            None => caches.cache(cae).await?.document().await,
-        }
+        self.0.caches.document(cae).await
     }
 
     pub(crate) async fn describe(&self, cae: bool) -> Result<StoreDescription> {
-        Ok(self.0.caches.cache(cae).await?.describe())
+        self.0.caches.describe(cae).await
     }
 
     /// A token for the account: cached, or by one of its refresh tokens.
@@ -178,6 +209,41 @@ impl Acquirer {
         }
     }
 
+    /// Renews a token before it expires, unless the cache has one by now that will do, or that was
+    /// tried a moment ago (`None`).
+    #[cfg(feature = "cli")]
+    pub(crate) async fn renew(
+        &self,
+        account: &AccountChoice,
+        tenant: &TenantId,
+        request: &TokenRequest,
+    ) -> Option<Result<AccessToken>> {
+        match self.document(request.enable_cae).await {
+            Ok(document) => match self.0.find(&document, account, tenant, request) {
+                Some(hit) if !hit.renewal_is_due => return Some(Ok(hit.token)),
+                _ => {}
+            },
+            Err(error) => return Some(Err(error)),
+        }
+        let wanted = Wanted::early(account, tenant, request);
+        if !self.0.throttle.may_renew(&wanted.key(), self.0.clock.now()) {
+            return None;
+        }
+        Some(self.0.fly(wanted).await)
+    }
+
+    /// Waits until every answer that the provider still owes is saved.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn settled(&self) {
+        self.0.flights.all_landed().await;
+    }
+
+    /// Whether nobody else holds this engine, not even a flight.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     /// Writes what a person's sign-in brought.
     pub(crate) async fn absorb(
         &self,
@@ -201,6 +267,31 @@ impl Wanted {
     fn early(account: &AccountChoice, tenant: &TenantId, request: &TokenRequest) -> Self {
         let request = request.clone().force_refresh(true);
         Self { early: true, ..Self::new(account, tenant, &request) }
+    }
+
+    fn key(&self) -> FlightKey {
+        FlightKey {
+            account: self.account.clone(),
+            tenant: self.tenant.clone(),
+            scopes: self.request.scopes.decorated(),
+            claims: self.request.claims.clone(),
+            enable_cae: self.request.enable_cae,
+            early: self.early,
+        }
+    }
+
+    /// The same question, whether a person waits for its answer or not.
+    fn question(&self) -> FlightKey {
+        FlightKey { early: false, ..self.key() }
+    }
+
+    /// Whether a token that came of a flight of this key is what this caller asked for: one that
+    /// others began may have found a token in the cache that is too old for us.
+    fn is_met_by(&self, token: &AccessToken, now: UnixTime) -> bool {
+        let request = &self.request;
+        let forced = request.force_refresh || request.claims.is_some();
+        token.source == TokenSource::Refresh
+            || (!forced && now.until(token.expires_on) >= request.min_validity)
     }
 }
 
@@ -243,26 +334,29 @@ impl Engine {
         request: &TokenRequest,
     ) -> AccessToken {
         let wanted = Wanted::early(account, tenant, request);
-        if !self.throttle.may_renew(&wanted, self.clock.now()) {
+        if !self.throttle.may_renew(&wanted.key(), self.clock.now()) {
             return valid;
         }
-        match tokio::time::timeout(EARLY_RENEWAL_WAIT, self.fly(wanted)).await {
+        match tokio::time::timeout(self.early_renewal_wait, self.fly(wanted)).await {
             Ok(Ok(renewed)) => renewed,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "a token was not renewed early; the cached one is still valid");
                 valid
             }
             Err(_) => {
-                tracing::warn!("an early renewal takes long; the cached token is still valid");
+                tracing::debug!("an early renewal goes on; the cached token is still valid");
                 valid
             }
         }
     }
 
     async fn fly(self: &Arc<Self>, wanted: Wanted) -> Result<AccessToken> {
-        let engine = Arc::clone(self);
-        let flown = wanted.clone();
-        self.flights.join(wanted, || async move { engine.redeem(&flown).await }.boxed()).await
+        let launch = || {
+            let (engine, wanted) = (Arc::clone(self), wanted.clone());
+            self.flights.join(wanted.key(), || async move { engine.redeem(&wanted).await }.boxed())
+        };
+        let token = launch().await?;
+        if wanted.is_met_by(&token, self.clock.now()) { Ok(token) } else { launch().await }
     }
 
     /// Tries the account's refresh tokens in turn, and lets the observer know which were dead.
@@ -280,7 +374,7 @@ impl Engine {
         let Wanted { account, tenant, request, early } = wanted;
         let cache = self.caches.cache(request.enable_cae).await?;
         let mut document = cache.document_for(&account.home_account_id).await?;
-        if let Some(error) = self.throttle.answer(wanted, &document, self.clock.now()) {
+        if let Some(error) = self.throttle.answer(&wanted.question(), &document, self.clock.now()) {
             return Err(error);
         }
         let mut refused = Refused::default();
@@ -295,7 +389,7 @@ impl Engine {
                     refused.removed_elsewhere(tell(observer, std::mem::take(dead)).await);
                 }
                 let error = refused.into_error(wanted, &cache.describe());
-                self.throttle.remember(wanted, document, &error, self.clock.now());
+                self.throttle.remember(&wanted.question(), document, &error, self.clock.now());
                 return Err(error);
             };
             tried.insert(candidate.key);
@@ -377,13 +471,17 @@ impl Engine {
         let verdict = entra::classify(&refusal);
         tracing::info!(?verdict, %refusal, client_id = candidate.client_id, "a refresh token was refused");
         let Refusal::Answered { error: answer, .. } = &refusal else {
-            return Err(refused::error_of(refusal));
+            let document = cache.document().await?;
+            let error = refused::error_of(refusal);
+            // A page in place of an answer may still say when to come back.
+            self.throttle.remember(&wanted.question(), document, &error, now);
+            return Err(error);
         };
         let dead = match verdict {
             Verdict::Configuration | Verdict::Transient { .. } => {
                 let document = cache.document_for(&wanted.account.home_account_id).await?;
                 let error = refused::error_of(refusal);
-                self.throttle.remember(wanted, document, &error, now);
+                self.throttle.remember(&wanted.question(), document, &error, now);
                 return Err(error);
             }
             Verdict::Dead => true,

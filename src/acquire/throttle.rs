@@ -8,7 +8,7 @@ use crate::document::TokenCacheDocument;
 use crate::error::Error;
 use crate::time::UnixTime;
 
-use super::Wanted;
+use super::FlightKey;
 
 /// An identical request that the provider refused is answered from memory for so long
 /// (spec S-B 2.7).
@@ -20,8 +20,8 @@ const BETWEEN_RENEWALS: Duration = Duration::from_secs(30);
 /// What this process knows of requests that went wrong.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
-    refused: Mutex<HashMap<Wanted, Refusal>>,
-    renewals: Mutex<HashMap<Wanted, UnixTime>>,
+    refused: Mutex<HashMap<FlightKey, Refusal>>,
+    renewals: Mutex<HashMap<FlightKey, UnixTime>>,
 }
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Throttle {
     /// The error that this very request got a moment ago, if nothing has changed since.
     pub(super) fn answer(
         &self,
-        wanted: &Wanted,
+        wanted: &FlightKey,
         document: &Arc<TokenCacheDocument>,
         now: UnixTime,
     ) -> Option<Error> {
@@ -49,7 +49,7 @@ impl Throttle {
     /// Remembers an answer that the provider gave: its refusal, or when to come back.
     pub(super) fn remember(
         &self,
-        wanted: &Wanted,
+        wanted: &FlightKey,
         document: Arc<TokenCacheDocument>,
         error: &Error,
         now: UnixTime,
@@ -66,7 +66,7 @@ impl Throttle {
     }
 
     /// Whether a valid token may be tried to be renewed now; if so, not again for a while.
-    pub(super) fn may_renew(&self, wanted: &Wanted, now: UnixTime) -> bool {
+    pub(super) fn may_renew(&self, wanted: &FlightKey, now: UnixTime) -> bool {
         let mut renewals = self.renewals.lock().unwrap_or_else(PoisonError::into_inner);
         renewals.retain(|_, next| now < *next);
         let may = !renewals.contains_key(wanted);

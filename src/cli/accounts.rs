@@ -1,14 +1,17 @@
 //! `tokenkeep accounts`: who is signed in, and who is meant when nobody is named.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::account;
 use super::arguments::{Accounts, AccountsCommand};
-use super::caches::{self, ListedAccount, OpenCache};
+use super::caches::{self, OpenCache};
 use super::failure::Failure;
 use super::output::{Output, printable, table};
 use super::settings::Settings;
 use super::state::DefaultAccounts;
+use super::via_agent;
+use crate::agent_client::protocol::Account;
+use crate::credential::account::ListedAccount;
 
 pub(super) fn run(arguments: &Accounts, settings: &Settings, output: Output) -> Result<(), Failure> {
     match &arguments.command {
@@ -19,45 +22,51 @@ pub(super) fn run(arguments: &Accounts, settings: &Settings, output: Output) -> 
 }
 
 fn list(settings: &Settings, output: Output) -> Result<(), Failure> {
-    let caches = OpenCache::both(settings)?;
-    let listed = caches::accounts(&caches);
-    let defaults = DefaultAccounts::of(settings)?;
-    let mut default = Vec::new();
-    for ListedAccount { account, .. } in &listed {
-        if defaults.get(&account.environment)?.as_ref() == Some(&account.home_account_id) {
-            default.push((account.environment.as_str(), account.home_account_id.as_str()));
-        }
-    }
-    let is_default = |listed: &ListedAccount| {
-        let account = &listed.account;
-        default.contains(&(account.environment.as_str(), account.home_account_id.as_str()))
+    let agent = via_agent::client(settings);
+    let told = match &agent {
+        Some(agent) => via_agent::ask(agent, agent.ask_accounts(), output)?,
+        None => None,
+    };
+    let accounts = match told {
+        Some(accounts) => accounts,
+        None => of_caches(settings)?,
     };
     if output.is_json() {
-        let accounts = listed.iter().map(|listed| to_json(listed, is_default(listed)));
-        return output.json(&json!({ "version": 1, "accounts": accounts.collect::<Vec<_>>() }));
+        return output.json(&json!({ "version": 1, "accounts": accounts }));
     }
-    if listed.is_empty() {
+    let Some(first) = accounts.first() else {
         return output.remark(&format!(
             "Nobody is signed in: {} has no account. Sign in with: tokenkeep login",
             settings.cache.name
         ));
-    }
-    let several_clouds = listed
-        .iter()
-        .any(|one| !crate::cloud::same_cloud(&one.account.environment, &listed[0].account.environment));
+    };
+    let several_clouds =
+        accounts.iter().any(|account| !crate::cloud::same_cloud(&account.environment, &first.environment));
     let mut headings = vec!["", "ACCOUNT", "TENANT", "CLIENTS", "CACHES"];
     if several_clouds {
         headings.push("CLOUD");
     }
-    let row = |listed: &ListedAccount| {
-        let mut row = row(listed, is_default(listed));
+    let row = |account: &Account| {
+        let mut row = row(account);
         if several_clouds {
-            row.push(listed.account.environment.clone());
+            row.push(account.environment.clone());
         }
         row.iter().map(|cell| printable(cell).into_owned()).collect()
     };
-    let rows: Vec<Vec<String>> = listed.iter().map(row).collect();
+    let rows: Vec<Vec<String>> = accounts.iter().map(row).collect();
     output.text(&table(&headings, &rows))
+}
+
+fn of_caches(settings: &Settings) -> Result<Vec<Account>, Failure> {
+    let caches = OpenCache::both(settings)?;
+    let defaults = DefaultAccounts::of(settings)?;
+    let account = |listed: ListedAccount| {
+        let ListedAccount { account, caches } = listed;
+        let default = defaults.get(&account.environment)?;
+        let is_default = default.as_deref() == Some(&*account.home_account_id);
+        Ok(Account::new(account, caches, is_default))
+    };
+    caches::accounts(&caches).into_iter().map(account).collect()
 }
 
 fn set(hint: &str, settings: &Settings, output: Output) -> Result<(), Failure> {
@@ -85,27 +94,8 @@ fn unset(settings: &Settings, output: Output) -> Result<(), Failure> {
     output.remark("There is no default account any more")
 }
 
-fn to_json(listed: &ListedAccount, is_default: bool) -> Value {
-    let account = &listed.account;
-    let clients = account
-        .clients
-        .iter()
-        .map(|client| json!({ "client_id": client.client_id, "family_id": client.family_id }));
-    json!({
-        "username": account.username,
-        "home_account_id": account.home_account_id,
-        "home_tenant": account.home_tenant,
-        "environment": account.environment,
-        "tenants": account.realms,
-        "clients": clients.collect::<Vec<_>>(),
-        "caches": listed.caches,
-        "default": is_default,
-    })
-}
-
 /// The cells of one account, the marker of the default one first.
-fn row(listed: &ListedAccount, is_default: bool) -> Vec<String> {
-    let account = &listed.account;
+fn row(account: &Account) -> Vec<String> {
     let of_family = account.clients.iter().filter(|client| client.family_id.is_some()).count();
     let clients = match (account.clients.len(), of_family) {
         (0, _) => "none: sign in again".to_owned(),
@@ -113,10 +103,11 @@ fn row(listed: &ListedAccount, is_default: bool) -> Vec<String> {
         (all, family) if all == family => format!("{all} (family)"),
         (all, family) => format!("{all} ({family} of the family)"),
     };
-    let caches = listed.caches.iter().map(|cache| cache.rsplit('.').next().unwrap_or(cache));
+    let name = if account.username.is_empty() { &account.home_account_id } else { &account.username };
+    let caches = account.caches.iter().map(|cache| cache.rsplit('.').next().unwrap_or(cache));
     vec![
-        if is_default { "*" } else { "" }.to_owned(),
-        account::display_name(account).to_owned(),
+        if account.default { "*" } else { "" }.to_owned(),
+        name.clone(),
         account.home_tenant.clone().unwrap_or_default(),
         clients,
         caches.collect::<Vec<_>>().join(", "),
@@ -128,20 +119,20 @@ mod tests {
     use super::*;
     use crate::document::CachedClient;
 
-    fn listed() -> ListedAccount {
+    fn listed(default: bool) -> Account {
         let mut account = account::tests::account("user.one@contoso.example", "u.t");
         account.realms = vec!["t".to_owned()];
         account.clients = vec![
             CachedClient { client_id: "a".to_owned(), family_id: Some("1".to_owned()) },
             CachedClient { client_id: "b".to_owned(), family_id: None },
         ];
-        ListedAccount { account, caches: vec!["msal.cache.nocae".into(), "msal.cache.cae".into()] }
+        Account::new(account, vec!["msal.cache.nocae".into(), "msal.cache.cae".into()], default)
     }
 
     #[test]
     fn an_account_as_json() {
         assert_eq!(
-            to_json(&listed(), true),
+            json!(listed(true)),
             json!({
                 "username": "user.one@contoso.example",
                 "home_account_id": "u.t",
@@ -157,12 +148,9 @@ mod tests {
 
     #[test]
     fn an_account_as_a_row() {
-        let mut listed = listed();
-        assert_eq!(
-            row(&listed, true),
-            ["*", "user.one@contoso.example", "t", "2 (1 of the family)", "nocae, cae"]
-        );
-        listed.account.clients.clear();
-        assert_eq!(row(&listed, false)[3], "none: sign in again");
+        let mut listed = listed(true);
+        assert_eq!(row(&listed), ["*", "user.one@contoso.example", "t", "2 (1 of the family)", "nocae, cae"]);
+        listed.clients.clear();
+        assert_eq!(row(&listed)[3], "none: sign in again");
     }
 }

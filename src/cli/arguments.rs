@@ -1,5 +1,6 @@
 //! What can be written on the command line.
 
+mod agent;
 mod doors;
 mod vault;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(super) use self::agent::{Agent, AgentCommand};
 pub(super) use self::doors::{Exec, GrantOptions, Grants, GrantsCommand, Serve};
 pub(super) use self::vault::{
     Audit, Export, Import, ProtectorChoice, ProtectorCommand, TransferOptions, TransferStore, Vault,
@@ -124,6 +126,8 @@ pub(super) enum Command {
     Clear(Clear),
     /// Examine every token cache on this machine, and repair what can be repaired
     Doctor(Doctor),
+    /// Serve tokens to all processes of this user from one place, or start, stop and see that
+    Agent(Agent),
     /// Make, open and look after the vault: encrypted without a desktop
     Vault(Vault),
     /// Show what happened to the logins of the vault
@@ -417,6 +421,7 @@ mod tests {
             "tokenkeep doctor --yes",
             "tokenkeep doctor --dry-run",
             "tokenkeep -q -v token",
+            "tokenkeep agent --detached start",
         ] {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}: {error}");

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::settings::Settings;
 use super::times;
-use crate::cloud;
-use crate::document::{CachedAccount, CachedClient, CachedEntry, Change, ChangeSet, TokenCacheDocument};
+use crate::credential::account::{self, ListedAccount};
+use crate::document::{CachedEntry, Change, ChangeSet, TokenCacheDocument};
 use crate::error::CacheError;
 use crate::revocation::{self, Cause, DeadEntry, Known};
 use crate::store::{Applied, Snapshot, Stamp, Store, StoreDescription};
@@ -200,51 +200,9 @@ const SECTIONS: [(&str, &str, &str); 5] = [
     ("AppMetadata", "client entry", "client entries"),
 ];
 
-/// An account, and the names of the caches that know it.
-#[derive(Clone, Debug)]
-pub(super) struct ListedAccount {
-    pub(super) account: CachedAccount,
-    pub(super) caches: Vec<String>,
-}
-
 /// The accounts of several caches, each once.
 pub(super) fn accounts<'a>(caches: impl IntoIterator<Item = &'a OpenCache>) -> Vec<ListedAccount> {
-    let mut listed: Vec<ListedAccount> = Vec::new();
-    for cache in caches {
-        for account in cache.document.accounts() {
-            let same = |known: &&mut ListedAccount| is_same(&known.account, &account);
-            match listed.iter_mut().find(same) {
-                Some(known) => {
-                    known.caches.push(cache.name.clone());
-                    merge(&mut known.account, account);
-                }
-                None => listed.push(ListedAccount { account, caches: vec![cache.name.clone()] }),
-            }
-        }
-    }
-    listed
-}
-
-fn is_same(one: &CachedAccount, other: &CachedAccount) -> bool {
-    one.home_account_id == other.home_account_id && cloud::same_cloud(&one.environment, &other.environment)
-}
-
-fn merge(known: &mut CachedAccount, other: CachedAccount) {
-    if known.username.is_empty() {
-        known.username = other.username;
-    }
-    for realm in other.realms {
-        if !known.realms.contains(&realm) {
-            known.realms.push(realm);
-        }
-    }
-    for client in other.clients {
-        let same = |known: &&mut CachedClient| known.client_id == client.client_id;
-        match known.clients.iter_mut().find(same) {
-            Some(known) => known.family_id = known.family_id.take().or(client.family_id),
-            None => known.clients.push(client),
-        }
-    }
+    account::list(caches.into_iter().map(|cache| (&*cache.name, &*cache.document)))
 }
 
 fn keys(document: &TokenCacheDocument) -> HashSet<(String, String)> {

@@ -1,14 +1,14 @@
 //! Why a command failed, and how that is told: exit code, text, JSON.
 
-use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::account::AccountError;
+use crate::credential::account::AccountError;
 use crate::error::{
     CacheError, Candidate, Error, InvalidArgument, ProviderError, RemovedGrant, Unavailable, VaultError,
+    with_causes,
 };
 use crate::token::Claims;
 
@@ -18,6 +18,9 @@ pub(super) enum Failure {
     /// It is not clear whose account was meant.
     #[error(transparent)]
     Account(#[from] AccountError),
+    /// The agent could not be started, or is not there to be asked.
+    #[error("{problem}")]
+    Agent { kind: &'static str, problem: String, hint: Option<String> },
     /// The person said no, or pressed Ctrl-C.
     #[error("cancelled")]
     Cancelled,
@@ -62,7 +65,8 @@ impl Failure {
     /// The exit code, as `docs/cli.md` lists them.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Cancelled
+            Self::Agent { .. }
+            | Self::Cancelled
             | Self::File { .. }
             | Self::NeedsAttention
             | Self::Output(_)
@@ -81,9 +85,10 @@ impl Failure {
     }
 
     /// What programs tell failures apart by.
-    fn kind(&self) -> &'static str {
+    fn kind(&self) -> &str {
         match self {
             Self::Account(error) => error.kind(),
+            Self::Agent { kind, .. } => kind,
             Self::Cancelled => "cancelled",
             Self::File { .. } => "file",
             Self::NeedsAttention => "needs_attention",
@@ -91,29 +96,20 @@ impl Failure {
             Self::Start { .. } => "start",
             Self::Unexplained { .. } => "unexplained",
             Self::Usage { .. } => "usage",
-            Self::Library(error) => kind_of(error),
+            Self::Library(error) => error.kind(),
         }
     }
 
     /// What happened, with every cause that the text does not name already.
     pub(super) fn message(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let more = error.to_string();
-            if !text.contains(&more) {
-                text.push_str(": ");
-                text.push_str(&more);
-            }
-            cause = error.source();
-        }
-        text
+        with_causes(self)
     }
 
     /// The next step, for a call that was given the options `to_repeat`.
     pub(super) fn hint(&self, to_repeat: &[String]) -> Option<String> {
         let hint = match self {
             Self::Account(error) => Some(error.hint()),
+            Self::Agent { hint, .. } => hint.clone(),
             Self::Library(error) => error.hint(),
             Self::Unexplained { hint, .. } | Self::Usage { hint, .. } => Some(hint.clone()),
             Self::Cancelled
@@ -177,6 +173,7 @@ impl Failure {
         match self {
             Self::Account(error) => error.candidates(),
             Self::Library(error) => match decisive(error) {
+                Error::Relayed(error) => &error.candidates,
                 Error::Unavailable(unavailable) => unavailable.candidates(),
                 _ => &[],
             },
@@ -231,40 +228,7 @@ fn exit_code_of(error: &Error) -> u8 {
         },
         Error::Chain(_) => 1,
         Error::Network(_) => 8,
-    }
-}
-
-fn kind_of(error: &Error) -> &'static str {
-    match decisive(error) {
-        Error::AuthenticationFailed(failed) if failed.declined => "declined",
-        Error::AuthenticationFailed(_) => "authentication_failed",
-        Error::InteractionRequired(_) => "interaction_required",
-        Error::InvalidArgument(_) => "invalid_argument",
-        Error::Network(_) => "network",
-        Error::Unavailable(unavailable) => match **unavailable {
-            Unavailable::NoAccounts { .. } => "no_accounts",
-            Unavailable::NoMatchingAccount { .. } => "no_matching_account",
-            Unavailable::Other { .. } => "unavailable",
-            Unavailable::SeveralAccounts { .. } => "several_accounts",
-            Unavailable::SeveralMatchingAccounts { .. } => "several_matching_accounts",
-        },
-        Error::Cache(error) => match error {
-            CacheError::Conflict { .. } => "cache_conflict",
-            CacheError::Damaged { .. } => "cache_damaged",
-            CacheError::EncryptionUnavailable { .. } => "cache_encryption_unavailable",
-            CacheError::Io { .. } => "cache_io",
-            CacheError::KeyGone { .. } => "cache_key_gone",
-            CacheError::KeyUnavailable { .. } => "cache_key_unavailable",
-            CacheError::LockTimeout { .. } => "cache_lock_timeout",
-            CacheError::Locked { .. } => "cache_locked",
-            CacheError::NewerFormat { .. } => "cache_newer_format",
-            CacheError::ReadOnly { .. } => "cache_read_only",
-            CacheError::Timeout { .. } => "cache_timeout",
-            CacheError::TooLarge { .. } => "cache_too_large",
-            CacheError::Unsafe { .. } => "cache_unsafe",
-            CacheError::Vault(error) => error.kind(),
-        },
-        Error::Chain(_) => "authentication_failed",
+        Error::Relayed(error) => of_kind(&error.kind),
     }
 }
 
@@ -280,6 +244,34 @@ fn of_vault(error: &VaultError) -> u8 {
         | VaultError::StaleHandle { .. }
         | VaultError::Unsafe { .. } => 1,
         _ => 7,
+    }
+}
+
+/// The exit code of a failure that is known by its kind only, because the agent told it.
+fn of_kind(kind: &str) -> u8 {
+    match kind {
+        "invalid_argument" | "usage" => 2,
+        "interaction_required" => 3,
+        "no_accounts" | "no_matching_account" => 4,
+        "several_accounts" | "several_matching_accounts" => 5,
+        "cache_damaged"
+        | "cache_newer_format"
+        | "vault_damaged"
+        | "vault_empty"
+        | "vault_newer_format"
+        | "vault_protector_damaged" => 6,
+        "locked"
+        | "cache_encryption_unavailable"
+        | "cache_key_gone"
+        | "cache_key_unavailable"
+        | "cache_lock_timeout"
+        | "cache_locked"
+        | "cache_timeout" => 7,
+        "vault_already_exists" | "vault_last_protector" | "vault_no_such_protector" => 2,
+        "vault_disk_full" | "vault_io" | "vault_read_only" | "vault_stale_handle" | "vault_unsafe" => 1,
+        kind if kind.starts_with("vault_") => 7,
+        "network" => 8,
+        _ => 1,
     }
 }
 
@@ -438,6 +430,9 @@ mod tests {
         ];
         for (failure, code) in cases {
             assert_eq!(failure.exit_code(), code, "{failure:?}");
+            if matches!(failure, Failure::Library(_) | Failure::Account(_)) {
+                assert_eq!(of_kind(failure.kind()), code, "{failure:?} told by the agent");
+            }
         }
     }
 

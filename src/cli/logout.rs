@@ -4,13 +4,14 @@ use serde_json::{Value, json};
 
 use super::account;
 use super::arguments::Logout;
-use super::caches::{self, ListedAccount, OpenCache, Removal};
+use super::caches::{self, OpenCache, Removal};
 use super::failure::Failure;
 use super::output::{Output, printable};
 use super::settings::Settings;
 use super::state::DefaultAccounts;
 use super::tools::{self, Problem};
 use crate::cloud;
+use crate::credential::account::ListedAccount;
 use crate::document::{CachedAccount, Change, ChangeSet};
 
 pub(super) fn run(arguments: &Logout, settings: &Settings, output: Output) -> Result<(), Failure> {

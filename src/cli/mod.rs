@@ -1,7 +1,11 @@
 //! The command line: parse, call the library, print, exit code.
 
-mod account;
 mod accounts;
+#[cfg(unix)]
+mod agent;
+#[cfg(not(unix))]
+#[path = "no_agent.rs"]
+mod agent;
 mod arguments;
 mod audit;
 #[cfg(unix)]
@@ -37,6 +41,7 @@ mod tools;
 mod transfer;
 mod unlocking;
 mod vault;
+mod via_agent;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -47,6 +52,7 @@ use self::arguments::{Arguments, Command};
 use self::failure::Failure;
 use self::output::Output;
 use self::settings::{Settings, variable};
+use crate::credential::account;
 use crate::store::Places;
 
 /// Runs `tokenkeep` with this process's arguments.
@@ -102,6 +108,7 @@ fn run(
     match command {
         Command::Exec(arguments) => return exec::run(arguments, &settings()?),
         Command::Accounts(arguments) => accounts::run(arguments, &settings()?, output),
+        Command::Agent(arguments) => agent::run(arguments, &settings()?, output),
         Command::Audit(arguments) => audit::run(arguments, &settings()?, output),
         Command::Clear(arguments) => clear::run(arguments, &settings()?, output),
         Command::Completions(arguments) => man::completions(arguments, output),

@@ -12,7 +12,6 @@ use super::output::{FAINT, Output, printable};
 use super::private_file;
 use super::settings::Settings;
 use super::state::DefaultAccounts;
-use crate::cloud::TenantId;
 use crate::document::CachedAccount;
 use crate::error::{CacheError, InvalidArgument};
 use crate::record::AuthenticationRecord;
@@ -68,24 +67,7 @@ fn list(settings: &Settings, output: Output) -> Result<(), Failure> {
 
 /// The record by which the account of a cache is found again.
 pub(super) fn of_account(account: &CachedAccount, settings: &Settings) -> AuthenticationRecord {
-    let home = account.home_tenant.as_deref().and_then(|tenant| TenantId::parse(tenant).ok());
-    let tenant = settings.tenant.clone().or(home).unwrap_or_else(TenantId::organizations);
-    AuthenticationRecord::new(
-        settings.authority.for_network(),
-        client_of(account, settings).to_owned(),
-        account.home_account_id.clone(),
-        tenant,
-        account.username.clone(),
-    )
-}
-
-/// The client whose tokens are asked for; the account's only one if nothing else was asked for and
-/// the default client could not use what it has.
-fn client_of<'a>(account: &'a CachedAccount, settings: &'a Settings) -> &'a str {
-    match (&settings.client_id, &*account.clients) {
-        (None, [only]) if only.family_id.is_none() => &only.client_id,
-        _ => settings.client_id(),
-    }
+    account::record(account, &settings.authority, settings.tenant.as_ref(), settings.client_id.as_deref())
 }
 
 /// The record, at the authority of this call if that is another name of the same cloud.
@@ -212,10 +194,10 @@ fn in_words(record: &AuthenticationRecord) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::account::tests::account;
     use super::super::arguments::GlobalOptions;
     use super::*;
     use crate::credential::DEVELOPER_SIGN_ON_CLIENT_ID;
+    use crate::credential::account::tests::account;
     use crate::document::CachedClient;
     use crate::store::Places;
 

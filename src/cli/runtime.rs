@@ -5,6 +5,11 @@ use crate::error::Error;
 
 /// Does the work on this thread. Ctrl-C drops it, which leaves the cache sound and its lock free.
 pub(super) fn wait_for<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+    Ok(finish(work)??)
+}
+
+/// The same for work of any outcome.
+pub(super) fn finish<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -13,7 +18,7 @@ pub(super) fn wait_for<T>(work: impl Future<Output = Result<T, Error>>) -> Resul
         tokio::select! {
             // A cached token is there at once, and nothing is set up for signals.
             biased;
-            done = work => done.map_err(Failure::from),
+            done = work => Ok(done),
             () = interrupted() => Err(Failure::Cancelled),
         }
     })

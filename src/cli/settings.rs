@@ -11,7 +11,7 @@ use super::unlocking::AtTheTerminal;
 use crate::cloud::{Authority, TenantId};
 use crate::credential::{CredentialOptions, DEVELOPER_SIGN_ON_CLIENT_ID};
 use crate::error::{CacheError, Error, InvalidArgument, Result};
-use crate::options::{CacheName, Storage, TokenCachePersistenceOptions};
+use crate::options::{self, CacheName, Storage, TokenCachePersistenceOptions};
 use crate::revocation::Everywhere;
 use crate::store::vault::{Unlocking, Vault};
 use crate::store::{self, ChosenStorage, Places, Store};
@@ -66,7 +66,7 @@ impl Settings {
             authority_is_explicit: given.authority.is_some(),
             cache: TokenCachePersistenceOptions::default().name(name).storage(storage),
             client_id: chosen(&given.client_id, "TOKENKEEP_CLIENT_ID")
-                .map(|chosen| chosen.parse(client_id))
+                .map(|chosen| chosen.parse(options::client_id))
                 .transpose()?,
             disable_instance_discovery: given.disable_instance_discovery,
             no_input: given.no_input,
@@ -98,6 +98,12 @@ impl Settings {
     /// The same settings, with another way to open a vault.
     pub(super) fn with_unlocking(&self, unlocking: Arc<dyn Unlocking>) -> Self {
         Self { unlocking, vault: OnceLock::new(), ..self.clone() }
+    }
+
+    /// The same settings for another cache.
+    #[cfg(unix)]
+    pub(super) fn with_cache(&self, cache: &TokenCachePersistenceOptions) -> Self {
+        Self { cache: cache.clone(), ..self.clone() }
     }
 
     /// The vault if that is where the cache rests, opened.
@@ -238,19 +244,6 @@ const fn store_name(choice: StoreChoice) -> &'static str {
         StoreChoice::Plaintext => "plaintext",
         StoreChoice::Vault => "vault",
     }
-}
-
-fn client_id(text: &str) -> Result<String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-._:/".contains(c);
-    if text.is_empty() || !text.chars().all(fits) {
-        return Err(InvalidArgument::new(
-            "client id",
-            format!("{text:?} is not the id of an application"),
-            "give the application's (client) id, usually a GUID",
-        )
-        .into());
-    }
-    Ok(text.to_owned())
 }
 
 #[cfg(test)]

@@ -17,9 +17,10 @@ use super::record;
 use super::runtime;
 use super::settings::Settings;
 use super::state::DefaultAccounts;
+use super::via_agent;
 use crate::credential::{DeviceCodeCredential, SharedTokenCacheCredential, TokenCredential};
 use crate::record::AuthenticationRecord;
-use crate::token::{Claims, Scopes, TokenRequest};
+use crate::token::{AccessToken, Claims, Scopes, TokenRequest};
 
 pub(super) fn run(arguments: &Token, settings: &Settings, output: Output) -> Result<(), Failure> {
     let claims = arguments.claims.as_deref().map(Claims::from_challenge).transpose()?;
@@ -46,6 +47,9 @@ pub(super) fn run(arguments: &Token, settings: &Settings, output: Output) -> Res
         .min_validity(Duration::from_secs(arguments.min_validity.into()))
         .force_refresh(arguments.force_refresh);
 
+    if let Some(token) = of_agent(arguments, given.as_ref(), &request, settings, output)? {
+        return output.raw(&format(&token, form, TimeZone::system, kube_version)?);
+    }
     let cache = OpenCache::open(settings, arguments.enable_cae)?;
     let options = settings.credential(Arc::clone(&cache.store)).disable_automatic_authentication(true);
     let credential: Box<dyn TokenCredential> = match given {
@@ -60,6 +64,24 @@ pub(super) fn run(arguments: &Token, settings: &Settings, output: Output) -> Res
     };
     let token = runtime::wait_for(credential.get_token(&request))?;
     output.raw(&format(&token, form, TimeZone::system, kube_version)?)
+}
+
+/// The agent's token; `None` if this process has to get it by itself.
+fn of_agent(
+    arguments: &Token,
+    record: Option<&AuthenticationRecord>,
+    request: &TokenRequest,
+    settings: &Settings,
+    output: Output,
+) -> Result<Option<AccessToken>, Failure> {
+    let Some(mut agent) = via_agent::client(settings) else { return Ok(None) };
+    if let Some(record) = record {
+        agent = agent.authentication_record(record);
+    }
+    if let Some(hint) = &arguments.account {
+        agent = agent.account(hint);
+    }
+    via_agent::ask(&agent, agent.ask_token(request), output)
 }
 
 /// The record of the account that the hint means.

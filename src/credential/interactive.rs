@@ -1,7 +1,7 @@
 //! What the credentials that may ask a person share: silent first, then one prompt at a time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -162,7 +162,7 @@ pub(super) fn acquirer(options: &CredentialOptions) -> Result<Acquirer> {
         root_certificates: options.root_certificates.clone(),
     })?;
     let observer = options.dead_grant_observer.clone();
-    Ok(Acquirer::new(client, options.caches(), options.clock.clone(), observer))
+    Ok(Acquirer::new(client, Arc::new(options.caches()), options.clock.clone(), observer))
 }
 
 /// A record or a login hint settles who may come back from a sign-in.

@@ -9,6 +9,9 @@
 //!
 //! The first three share one engine: the cache first, then a refresh token, and only then a person.
 
+#[cfg(feature = "cli")]
+pub(crate) mod account;
+mod agent;
 mod browser;
 mod chain;
 mod device_code;

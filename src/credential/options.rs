@@ -251,7 +251,7 @@ impl CredentialOptions {
     }
 
     /// The record's client, which an explicit one may repeat but not contradict (spec S-B 1.5).
-    pub(super) fn resolved_client_id(&self) -> Result<String> {
+    pub(crate) fn resolved_client_id(&self) -> Result<String> {
         match (&self.authentication_record, &self.client_id) {
             (Some(record), Some(client)) if !record.client_id().eq_ignore_ascii_case(client) => {
                 Err(InvalidArgument::new(

@@ -60,7 +60,7 @@ pub(crate) struct Client {
     base: Url,
     client_id: String,
     retry_budget: Duration,
-    transport: Transport,
+    transport: Arc<Transport>,
 }
 
 impl Client {
@@ -91,8 +91,17 @@ impl Client {
                 "give a host such as login.microsoftonline.com",
             )
         })?;
-        let transport = Transport::new(Arc::new(TimerPause), root_certificates);
+        let transport = Arc::new(Transport::new(Arc::new(TimerPause), root_certificates));
         Ok(Self { authority, base, client_id, retry_budget, transport })
+    }
+
+    /// A line for another app or authority that shares this one's connections and roots.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    #[cfg(feature = "cli")]
+    pub(crate) fn beside(&self, options: ClientOptions) -> Result<Self> {
+        Ok(Self { transport: Arc::clone(&self.transport), ..Self::new(options)? })
     }
 
     /// Whom it asks.
@@ -171,7 +180,7 @@ impl Client {
             base: Url::parse(base).unwrap(),
             client_id: "client".to_owned(),
             retry_budget: Duration::from_secs(10),
-            transport: Transport::new(pause, None),
+            transport: Arc::new(Transport::new(pause, None)),
         }
     }
 }

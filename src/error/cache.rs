@@ -142,6 +142,27 @@ pub enum CacheError {
 }
 
 impl CacheError {
+    /// What programs tell failures apart by.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Conflict { .. } => "cache_conflict",
+            Self::Damaged { .. } => "cache_damaged",
+            Self::EncryptionUnavailable { .. } => "cache_encryption_unavailable",
+            Self::Io { .. } => "cache_io",
+            Self::KeyGone { .. } => "cache_key_gone",
+            Self::KeyUnavailable { .. } => "cache_key_unavailable",
+            Self::LockTimeout { .. } => "cache_lock_timeout",
+            Self::Locked { .. } => "cache_locked",
+            Self::NewerFormat { .. } => "cache_newer_format",
+            Self::ReadOnly { .. } => "cache_read_only",
+            Self::Timeout { .. } => "cache_timeout",
+            Self::TooLarge { .. } => "cache_too_large",
+            Self::Unsafe { .. } => "cache_unsafe",
+            Self::Vault(error) => error.kind(),
+        }
+    }
+
     /// What to do next, as one line for a person.
     #[must_use]
     pub fn hint(&self) -> String {

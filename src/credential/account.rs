@@ -1,12 +1,15 @@
 //! Which account of the cache is meant.
 
-use crate::cloud;
-use crate::document::{CachedAccount, CachedClient};
+use crate::cloud::{self, Authority, TenantId};
+use crate::document::{CachedAccount, CachedClient, TokenCacheDocument};
 use crate::error::Candidate;
+use crate::record::AuthenticationRecord;
+
+use super::DEVELOPER_SIGN_ON_CLIENT_ID;
 
 /// Why it is not clear which account is meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AccountError {
+pub(crate) enum AccountError {
     /// The cache holds nobody.
     #[error("{cache} has no account")]
     NoAccounts { cache: String },
@@ -22,14 +25,14 @@ pub(super) enum AccountError {
 }
 
 impl AccountError {
-    pub(super) const fn is_ambiguous(&self) -> bool {
+    pub(crate) const fn is_ambiguous(&self) -> bool {
         match self {
             Self::NoAccounts { .. } | Self::NoMatchingAccount { .. } => false,
             Self::SeveralAccounts { .. } | Self::SeveralMatchingAccounts { .. } => true,
         }
     }
 
-    pub(super) const fn kind(&self) -> &'static str {
+    pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Self::NoAccounts { .. } => "no_accounts",
             Self::NoMatchingAccount { .. } => "no_matching_account",
@@ -38,7 +41,7 @@ impl AccountError {
         }
     }
 
-    pub(super) fn candidates(&self) -> &[Candidate] {
+    pub(crate) fn candidates(&self) -> &[Candidate] {
         match self {
             Self::NoAccounts { .. } => &[],
             Self::NoMatchingAccount { candidates, .. }
@@ -47,7 +50,7 @@ impl AccountError {
         }
     }
 
-    pub(super) fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> String {
         match self {
             // The two caches hold different logins (spec S-C 2.1).
             Self::NoAccounts { cache } if cache.ends_with(".cae") => {
@@ -72,7 +75,7 @@ impl AccountError {
 ///
 /// Without a hint it is the only account, else the default one, else the only one that `client_id`
 /// can get tokens for.
-pub(super) fn choose<'a>(
+pub(crate) fn choose<'a>(
     accounts: &'a [CachedAccount],
     hint: Option<&str>,
     default: Option<&str>,
@@ -130,13 +133,89 @@ fn without_hint<'a>(
 }
 
 /// The accounts of the authority's cloud; others have nothing to give there.
-pub(super) fn of_cloud(accounts: Vec<CachedAccount>, host: &str) -> Vec<CachedAccount> {
+pub(crate) fn of_cloud(accounts: Vec<CachedAccount>, host: &str) -> Vec<CachedAccount> {
     let same = |account: &CachedAccount| cloud::same_cloud(&account.environment, host);
     accounts.into_iter().filter(same).collect()
 }
 
+/// The record by which the account of a cache is found again, for the tenant and the client that were
+/// asked for, if any were.
+pub(crate) fn record(
+    account: &CachedAccount,
+    authority: &Authority,
+    tenant: Option<&TenantId>,
+    client_id: Option<&str>,
+) -> AuthenticationRecord {
+    let home = account.home_tenant.as_deref().and_then(|tenant| TenantId::parse(tenant).ok());
+    AuthenticationRecord::new(
+        authority.for_network(),
+        client_of(account, client_id).to_owned(),
+        account.home_account_id.clone(),
+        tenant.cloned().or(home).unwrap_or_else(TenantId::organizations),
+        account.username.clone(),
+    )
+}
+
+/// The client whose tokens are asked for; the account's only one if nothing else was asked for and
+/// the default client could not use what it has.
+fn client_of<'a>(account: &'a CachedAccount, client_id: Option<&'a str>) -> &'a str {
+    match (client_id, &*account.clients) {
+        (None, [only]) if only.family_id.is_none() => &only.client_id,
+        _ => client_id.unwrap_or(DEVELOPER_SIGN_ON_CLIENT_ID),
+    }
+}
+
+/// An account, and the names of the caches that know it.
+#[derive(Clone, Debug)]
+pub(crate) struct ListedAccount {
+    pub(crate) account: CachedAccount,
+    pub(crate) caches: Vec<String>,
+}
+
+/// The accounts of several caches, each once.
+pub(crate) fn list<'a>(
+    caches: impl IntoIterator<Item = (&'a str, &'a TokenCacheDocument)>,
+) -> Vec<ListedAccount> {
+    let mut listed: Vec<ListedAccount> = Vec::new();
+    for (name, document) in caches {
+        for account in document.accounts() {
+            let same = |known: &&mut ListedAccount| is_same(&known.account, &account);
+            match listed.iter_mut().find(same) {
+                Some(known) => {
+                    known.caches.push(name.to_owned());
+                    merge(&mut known.account, account);
+                }
+                None => listed.push(ListedAccount { account, caches: vec![name.to_owned()] }),
+            }
+        }
+    }
+    listed
+}
+
+fn is_same(one: &CachedAccount, other: &CachedAccount) -> bool {
+    one.home_account_id == other.home_account_id && cloud::same_cloud(&one.environment, &other.environment)
+}
+
+fn merge(known: &mut CachedAccount, other: CachedAccount) {
+    if known.username.is_empty() {
+        known.username = other.username;
+    }
+    for realm in other.realms {
+        if !known.realms.contains(&realm) {
+            known.realms.push(realm);
+        }
+    }
+    for client in other.clients {
+        let same = |known: &&mut CachedClient| known.client_id == client.client_id;
+        match known.clients.iter_mut().find(same) {
+            Some(known) => known.family_id = known.family_id.take().or(client.family_id),
+            None => known.clients.push(client),
+        }
+    }
+}
+
 /// How to call an account that may not know its name.
-pub(super) fn display_name(account: &CachedAccount) -> &str {
+pub(crate) fn display_name(account: &CachedAccount) -> &str {
     if account.username.is_empty() { &account.home_account_id } else { &account.username }
 }
 
@@ -159,10 +238,10 @@ fn listed(candidates: &[Candidate]) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(in super::super) fn account(username: &str, home_account_id: &str) -> CachedAccount {
+    pub(crate) fn account(username: &str, home_account_id: &str) -> CachedAccount {
         CachedAccount {
             home_account_id: home_account_id.to_owned(),
             environment: "login.windows.net".to_owned(),

@@ -1,0 +1,313 @@
+//! The agent's routes, from the first connection to a clean end.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Request, StatusCode, header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use crate::agent_client::ErrorAnswer;
+use crate::agent_client::place::own_uid;
+use crate::agent_client::protocol::{self, AskAccounts, AskToken, Hello, LOCKED, StateAnswer, Status};
+use crate::bounded_http::{self, Handler, Limits, Listener, Response, Traffic};
+use crate::time::UnixTime;
+
+use super::counters::Counters;
+use super::engine::Surroundings;
+use super::session::Session;
+use super::socket::BoundSocket;
+
+const LIMITS: Limits = Limits {
+    // claims challenges and records have a few kilobytes
+    body: 64 * 1024,
+    head: 16 * 1024,
+    headers: 64,
+    // well within the usual limit of 1024 descriptors
+    connections: 384,
+    connections_of_a_program: 128,
+    patience: Duration::from_secs(15),
+    farewell: Duration::from_secs(5),
+};
+
+/// How long the end waits for answers that providers still owe.
+const SETTLE: Duration = Duration::from_secs(15);
+
+const AGENT: &str = concat!("tokenkeep/", env!("CARGO_PKG_VERSION"));
+
+/// Who is at the other end of the socket, as the kernel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Its user; always our own.
+    pub(crate) uid: u32,
+    /// Its process when it connected, if the system tells. A number that may be another's by now.
+    pub(crate) pid: Option<i32>,
+}
+
+impl bounded_http::Peer for Peer {
+    type Program = Option<i32>;
+
+    fn program(&self) -> Option<i32> {
+        self.pid
+    }
+}
+
+/// Serves until SIGTERM, SIGINT or a request ends it; then everything is saved.
+///
+/// # Errors
+/// When the socket cannot be listened on. Whatever happens later is one request's trouble.
+pub(crate) async fn serve(
+    socket: &BoundSocket,
+    surroundings: Surroundings,
+    ready: impl FnOnce(),
+) -> io::Result<()> {
+    let (stop, stopped) = watch::channel(false);
+    let counters = Arc::<Counters>::default();
+    let traffic = Arc::<Traffic>::default();
+    let listener = Ours { listener: socket.listener()?, uid: own_uid(), counters: Arc::clone(&counters) };
+    let desk = Arc::new(Desk {
+        started_at: surroundings.clock.now(),
+        socket: socket.path.display().to_string(),
+        session: Session::unlocked(surroundings.clone(), Arc::clone(&counters)),
+        surroundings,
+        counters,
+        traffic: Arc::clone(&traffic),
+        stop: stop.clone(),
+    });
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let signals = tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.send_replace(true);
+    });
+    tell_the_system("READY=1");
+    ready();
+    let mut ending = stopped.clone();
+    let serving = bounded_http::serve(listener, LIMITS, Arc::clone(&desk), traffic, stopped);
+    let told = async {
+        ending.wait_for(|stop| *stop).await.ok();
+        tell_the_system("STOPPING=1");
+    };
+    tokio::join!(serving, told);
+    signals.abort();
+    // A refresh token that the provider renewed just now is still to be written.
+    if timeout(SETTLE, desk.session.settled()).await.is_err() {
+        tracing::warn!("a provider did not answer before the end");
+    }
+    Ok(())
+}
+
+/// Tells a service manager, if there is one.
+fn tell_the_system(state: &str) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Custom(state)]) {
+        tracing::debug!(%error, state, "the service manager was not told");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = state;
+}
+
+/// Lets in connections of this very user, whatever the socket's mode.
+struct Ours {
+    listener: UnixListener,
+    uid: u32,
+    counters: Arc<Counters>,
+}
+
+impl Listener for Ours {
+    type Stream = UnixStream;
+    type Peer = Peer;
+
+    async fn accept(&mut self) -> io::Result<(UnixStream, Peer)> {
+        loop {
+            let (stream, _) = self.listener.accept().await?;
+            match stream.peer_cred() {
+                Ok(peer) if peer.uid() == self.uid => {
+                    return Ok((stream, Peer { uid: peer.uid(), pid: peer.pid() }));
+                }
+                Ok(peer) => {
+                    self.counters.strangers.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(uid = peer.uid(), "refused a connection of another user");
+                }
+                Err(error) => tracing::warn!(%error, "refused a connection of nobody knows whom"),
+            }
+        }
+    }
+}
+
+/// Where every request arrives.
+struct Desk {
+    started_at: UnixTime,
+    socket: String,
+    session: Session,
+    surroundings: Surroundings,
+    counters: Arc<Counters>,
+    traffic: Arc<Traffic>,
+    stop: watch::Sender<bool>,
+}
+
+impl Handler<Peer> for Desk {
+    async fn handle(&self, peer: &Peer, request: Request<Bytes>) -> Response {
+        let name = request.headers().get(header::USER_AGENT).and_then(|name| name.to_str().ok());
+        self.counters.client(peer.pid, name, self.surroundings.clock.now());
+        let (head, body) = request.into_parts();
+        match self.answer(&head.method, head.uri.path(), &body).await {
+            Ok(response) => response,
+            Err(refused) => self.tell(&refused),
+        }
+    }
+
+    fn refuse(&self, status: StatusCode) -> Response {
+        let (kind, message) = match status {
+            StatusCode::SERVICE_UNAVAILABLE => ("busy", "this program has too many requests under way"),
+            StatusCode::PAYLOAD_TOO_LARGE => ("malformed", "the request's body is too long"),
+            StatusCode::REQUEST_TIMEOUT => ("malformed", "the request's body did not come in time"),
+            StatusCode::BAD_REQUEST => ("malformed", "the request's body broke off"),
+            _ => ("internal", "the agent made a mistake; its log says more"),
+        };
+        self.counters.refusal(kind);
+        json(status, &ErrorAnswer::told(kind, message, None))
+    }
+}
+
+impl Desk {
+    async fn answer(&self, method: &Method, path: &str, body: &[u8]) -> Result<Response, Box<ErrorAnswer>> {
+        let expected = match path {
+            protocol::HELLO | protocol::STATUS => Method::GET,
+            protocol::TOKEN | protocol::ACCOUNTS | protocol::LOCK | protocol::UNLOCK | protocol::SHUTDOWN => {
+                Method::POST
+            }
+            _ => return Err(unsupported(format!("there is nothing at {path}"))),
+        };
+        if *method != expected {
+            return Err(unsupported(format!("{path} is asked by {expected}")));
+        }
+        match path {
+            protocol::HELLO => Ok(json(StatusCode::OK, &self.hello())),
+            protocol::STATUS => Ok(json(StatusCode::OK, &self.status())),
+            protocol::TOKEN => {
+                let ask: AskToken = parse(body)?;
+                let engine = self.session.engine().ok_or_else(locked)?;
+                Ok(json(StatusCode::OK, &engine.token(ask).await.map_err(|answer| Box::new(answer.told()))?))
+            }
+            protocol::ACCOUNTS => {
+                let ask: AskAccounts = parse(body)?;
+                let engine = self.session.engine().ok_or_else(locked)?;
+                Ok(json(
+                    StatusCode::OK,
+                    &engine.accounts(ask).await.map_err(|answer| Box::new(answer.told()))?,
+                ))
+            }
+            protocol::LOCK => {
+                self.session.lock().await;
+                Ok(self.state())
+            }
+            protocol::UNLOCK => {
+                self.session.unlock();
+                Ok(self.state())
+            }
+            _ => {
+                self.stop.send_replace(true);
+                Ok(self.state())
+            }
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            protocol: protocol::VERSION,
+            agent: AGENT.to_owned(),
+            pid: std::process::id(),
+            state: self.session.state(),
+        }
+    }
+
+    fn state(&self) -> Response {
+        json(StatusCode::OK, &StateAnswer::new(self.session.state()))
+    }
+
+    fn status(&self) -> Status {
+        let engine = self.session.engine();
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        Status {
+            version: 1,
+            protocol: protocol::VERSION,
+            agent: AGENT.to_owned(),
+            pid: std::process::id(),
+            state: self.session.state(),
+            socket: self.socket.clone(),
+            started_at: self.started_at.seconds(),
+            uptime_seconds: self.started_at.until(self.surroundings.clock.now()).as_secs(),
+            caches: engine.as_ref().map(|engine| engine.held()).unwrap_or_default(),
+            next_refreshes: engine.as_ref().map(|engine| engine.next_refreshes()).unwrap_or_default(),
+            clients: self.counters.clients(),
+            connections: read(&self.traffic.open),
+            counters: self.counters.told(read(&self.traffic.evicted), read(&self.traffic.panics)),
+        }
+    }
+
+    fn tell(&self, refused: &ErrorAnswer) -> Response {
+        self.counters.refusal(&refused.error.kind);
+        let status = match refused.error.kind.as_str() {
+            "invalid_argument" | "malformed" => StatusCode::BAD_REQUEST,
+            "interaction_required" => StatusCode::UNAUTHORIZED,
+            "authentication_failed" | "declined" => StatusCode::FORBIDDEN,
+            "no_accounts" | "no_matching_account" | "unsupported" => StatusCode::NOT_FOUND,
+            "several_accounts" | "several_matching_accounts" => StatusCode::CONFLICT,
+            "other_home" => StatusCode::MISDIRECTED_REQUEST,
+            LOCKED => StatusCode::LOCKED,
+            "network" => StatusCode::BAD_GATEWAY,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        json(status, refused)
+    }
+}
+
+fn parse<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Box<ErrorAnswer>> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        // The text itself is not repeated: a client may have sent anything.
+        let place = format!("line {}, column {}", error.line(), error.column());
+        let message = format!("the request's body is not what is expected here ({place})");
+        let hint = "see docs/agent-protocol.md".to_owned();
+        Box::new(ErrorAnswer::told("malformed", message, Some(hint)))
+    })
+}
+
+fn locked() -> Box<ErrorAnswer> {
+    let hint = "unlock it: tokenkeep unlock".to_owned();
+    Box::new(ErrorAnswer::told(LOCKED, "the agent is locked", Some(hint)))
+}
+
+fn unsupported(problem: String) -> Box<ErrorAnswer> {
+    let hint = format!("this agent speaks version {}; use the newer tokenkeep", protocol::VERSION);
+    Box::new(ErrorAnswer::told("unsupported", problem, Some(hint)))
+}
+
+/// A JSON answer, wiped once it is sent as far as that is ours to say.
+fn json(status: StatusCode, answer: &impl Serialize) -> Response {
+    let mut text = Zeroizing::new(Vec::with_capacity(8 * 1024));
+    let written = serde_json::to_writer(&mut *text, answer);
+    debug_assert!(written.is_ok(), "our own types have a form in JSON");
+    text.push(b'\n');
+    let mut response = Response::new(Full::new(Bytes::from_owner(text)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+}

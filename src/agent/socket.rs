@@ -1,0 +1,270 @@
+//! The agent's own end of the socket: bound where nobody else can be mistaken for it, or handed over
+//! by the system.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+
+use crate::agent_client::PlaceError;
+use crate::agent_client::place;
+
+/// Why the agent cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SocketError {
+    /// Another agent is there, and keeps its socket.
+    #[error("an agent listens at {} already", path.display())]
+    AlreadyRunning { path: PathBuf },
+    /// Something that is no agent of ours listens there.
+    #[error("something else listens at {}", path.display())]
+    Taken { path: PathBuf },
+    /// The place is not ours to trust.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The operating system said no.
+    #[error("{action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    /// What the system handed over is no socket to listen on.
+    #[error("the descriptor that was handed over (LISTEN_FDS) is no Unix socket to listen on: {source}")]
+    NoListener { source: io::Error },
+}
+
+impl SocketError {
+    /// What to do next, as one line for a person.
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::AlreadyRunning { .. } => "see what it does: tokenkeep agent status".to_owned(),
+            Self::Taken { path } => format!("end that program, or remove {}", path.display()),
+            Self::Place(error) => error.hint(),
+            Self::Io { path, .. } => format!("check that you may use {}", path.display()),
+            Self::NoListener { .. } => "set ListenStream= in the socket unit".to_owned(),
+        }
+    }
+
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+}
+
+/// A socket that this process listens on, and the lock that says so.
+#[derive(Debug)]
+pub(crate) struct BoundSocket {
+    pub(super) path: PathBuf,
+    listener: UnixListener,
+    /// Held as long as the agent lives; the system lets go of it however the agent ends. A socket
+    /// without a file has none.
+    _lock: Option<File>,
+    /// The file to remove at the end; one that was handed over is not ours to remove.
+    own_file: Option<(u64, u64)>,
+}
+
+impl BoundSocket {
+    /// The socket that the system handed over, else one at `path`.
+    ///
+    /// # Errors
+    /// A [`SocketError`] for each way in which that is not possible or not safe.
+    pub(crate) fn open(path: &Path) -> Result<Self, SocketError> {
+        match inherited()? {
+            Some(listener) => Self::handed_over(listener, path),
+            None => Self::bind(path),
+        }
+    }
+
+    fn handed_over(listener: UnixListener, path: &Path) -> Result<Self, SocketError> {
+        let address = listener.local_addr().map_err(|source| SocketError::NoListener { source })?;
+        let path = address.as_pathname().unwrap_or(path).to_owned();
+        // The system made the folder, and its socket is where clients look: only the peers count.
+        let lock = if address.as_pathname().is_some() { Some(lock(&path)?) } else { None };
+        Ok(Self { path, listener, _lock: lock, own_file: None })
+    }
+
+    fn bind(path: &Path) -> Result<Self, SocketError> {
+        let folder = place::folder_of(path)?;
+        let make = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        make.map_err(SocketError::io("making the folder", folder))?;
+        let metadata = place::look_at(folder)?;
+        let metadata = metadata.ok_or_else(|| PlaceError::Io {
+            path: folder.to_owned(),
+            source: io::ErrorKind::NotFound.into(),
+        })?;
+        place::check_folder(path, &metadata)?;
+        let lock = lock(path)?;
+        if let Some(metadata) = place::look_at(path)? {
+            place::check_socket(path, &metadata)?;
+            // We have the lock, so no agent owns it; but an older or a foreign program might.
+            if UnixStream::connect(path).is_ok() {
+                return Err(SocketError::Taken { path: path.to_owned() });
+            }
+            fs::remove_file(path).map_err(SocketError::io("removing the left-over socket", path))?;
+        }
+        // A mode set later would leave it open for a moment.
+        let before = rustix::process::umask(Mode::from_raw_mode(0o177));
+        let bound = UnixListener::bind(path);
+        rustix::process::umask(before);
+        let listener = bound.map_err(SocketError::io("listening at", path))?;
+        let metadata = path.symlink_metadata().map_err(SocketError::io("looking at", path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            listener,
+            _lock: Some(lock),
+            own_file: Some((metadata.dev(), metadata.ino())),
+        })
+    }
+
+    /// The listener for the runtime.
+    pub(super) fn listener(&self) -> io::Result<tokio::net::UnixListener> {
+        let listener = self.listener.try_clone()?;
+        listener.set_nonblocking(true)?;
+        tokio::net::UnixListener::from_std(listener)
+    }
+}
+
+impl Drop for BoundSocket {
+    fn drop(&mut self) {
+        let there = self.path.symlink_metadata().ok().map(|there| (there.dev(), there.ino()));
+        if self.own_file.is_some() && there == self.own_file {
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+/// The file beside the socket that a living agent holds.
+fn lock(path: &Path) -> Result<File, SocketError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = Path::new(&name);
+    let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(name)
+        .map_err(SocketError::io("opening", name))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(SocketError::AlreadyRunning { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(SocketError::io("locking", name)(error)),
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "a descriptor that was handed over arrives as a number")]
+fn inherited() -> Result<Option<UnixListener>, SocketError> {
+    use std::os::fd::{FromRawFd as _, OwnedFd};
+
+    let no_listener = |source| SocketError::NoListener { source };
+    let Some(number) = sd_notify::listen_fds().map_err(no_listener)?.next() else {
+        return Ok(None);
+    };
+    // SAFETY: LISTEN_PID is this process, so the descriptor was made for us, and this is the only
+    // place that takes it, once, at the start.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    let is_listening = rustix::net::sockopt::socket_acceptconn(&descriptor);
+    let is_unix = rustix::net::sockopt::socket_domain(&descriptor).map_err(io::Error::from);
+    match (is_unix, is_listening) {
+        (Ok(domain), Ok(true)) if domain == rustix::net::AddressFamily::UNIX => {
+            Ok(Some(UnixListener::from(descriptor)))
+        }
+        (Err(error), _) => Err(no_listener(error)),
+        _ => Err(no_listener(io::ErrorKind::InvalidInput.into())),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "Linux may find something that is no listener")]
+fn inherited() -> Result<Option<UnixListener>, SocketError> {
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn home() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.symlink_metadata().unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn the_folder_and_the_socket_are_for_this_user_alone() {
+        let home = home();
+        let path = home.path().join("run").join("agent.sock");
+        let socket = BoundSocket::bind(&path).unwrap();
+        assert_eq!((mode(path.parent().unwrap()), mode(&path)), (0o700, 0o600));
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_second_agent_does_not_take_the_socket_of_a_living_one() {
+        let home = home();
+        let path = home.path().join("agent.sock");
+        let first = BoundSocket::bind(&path).unwrap();
+        assert!(matches!(BoundSocket::bind(&path), Err(SocketError::AlreadyRunning { .. })));
+        UnixStream::connect(&path).unwrap();
+        drop(first);
+        BoundSocket::bind(&path).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_agent_left_is_replaced_but_nothing_that_somebody_listens_on() {
+        let home = home();
+        let path = home.path().join("agent.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        drop(BoundSocket::bind(&path).unwrap());
+
+        let _other = UnixListener::bind(&path).unwrap();
+        assert!(matches!(BoundSocket::bind(&path), Err(SocketError::Taken { .. })));
+    }
+
+    #[test]
+    fn links_strange_files_and_open_folders_are_refused() {
+        let home = home();
+        let path = home.path().join("agent.sock");
+        fs::write(&path, "mine").unwrap();
+        let refused = BoundSocket::bind(&path);
+        assert!(matches!(refused, Err(SocketError::Place(PlaceError::NotASocket { .. }))), "{refused:?}");
+        assert_eq!(fs::read(&path).unwrap(), b"mine");
+
+        let elsewhere = home.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        let link = home.path().join("link");
+        symlink(&elsewhere, &link).unwrap();
+        let refused = BoundSocket::bind(&link.join("agent.sock"));
+        assert!(matches!(refused, Err(SocketError::Place(PlaceError::LinkedFolder { .. }))), "{refused:?}");
+
+        fs::set_permissions(&elsewhere, Permissions::from_mode(0o775)).unwrap();
+        let refused = BoundSocket::bind(&elsewhere.join("agent.sock"));
+        assert!(matches!(refused, Err(SocketError::Place(PlaceError::OpenFolder { .. }))), "{refused:?}");
+
+        let linked = home.path().join("other.sock");
+        symlink(&path, &linked).unwrap();
+        let refused = BoundSocket::bind(&linked);
+        assert!(matches!(refused, Err(SocketError::Place(PlaceError::LinkedSocket { .. }))), "{refused:?}");
+    }
+
+    #[test]
+    fn what_somebody_put_in_its_place_meanwhile_is_not_removed() {
+        let home = home();
+        let path = home.path().join("agent.sock");
+        let socket = BoundSocket::bind(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "not ours").unwrap();
+        drop(socket);
+        assert!(path.exists());
+    }
+}

@@ -1,0 +1,312 @@
+//! Asking the user's agent, `tokenkeep agent`, which does the work once for every process.
+//!
+//! [`AgentClient`] is a [`TokenCredential`](crate::credential::TokenCredential): alone, or in a chain
+//! before a credential that does without an agent. The [`protocol`] is HTTP over a Unix socket.
+
+pub mod protocol;
+
+#[cfg(unix)]
+mod connection;
+#[cfg(not(unix))]
+#[path = "elsewhere.rs"]
+mod connection;
+#[cfg(unix)]
+pub(crate) mod place;
+mod refusal;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cloud::{Authority, TenantId};
+use crate::error::{Error, Result, Unavailable};
+use crate::options::{Storage, TokenCachePersistenceOptions};
+use crate::record::AuthenticationRecord;
+use crate::store::Places;
+use crate::time::UnixTime;
+use crate::token::{AccessToken, TokenAccount, TokenDetails, TokenRequest, TokenSource};
+
+use self::protocol::{AskAccounts, AskToken, Hello, StateAnswer, Status, StoreName, TokenAnswer};
+
+#[cfg(not(unix))]
+pub use self::connection::socket_path;
+#[cfg(unix)]
+pub use self::place::{PlaceError, socket_path};
+pub use self::refusal::{Detail, ErrorAnswer, Meant, Provider, Reason, Refusal, Removed};
+
+const CREDENTIAL: &str = "AgentClient";
+
+/// Gets tokens from the user's agent and never asks anybody.
+///
+/// Before anything is sent it is checked that the socket and its folder are this user's, and that
+/// this user listens there. Without an agent it is [`Unavailable`], so a chain goes on.
+///
+/// ```no_run
+/// use tokenkeep::agent_client::AgentClient;
+/// use tokenkeep::credential::TokenCredential;
+/// use tokenkeep::{Scopes, TokenRequest};
+///
+/// # async fn run() -> tokenkeep::Result<()> {
+/// let agent = AgentClient::new()?.account("user@contoso.com");
+/// let scopes = Scopes::new(["https://graph.microsoft.com/.default"])?;
+/// let token = agent.get_token(&TokenRequest::new(scopes)).await?;
+/// # let _ = token;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct AgentClient {
+    socket: PathBuf,
+    ask: AskToken,
+}
+
+/// Why the agent gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    /// It was not reached, or what it said was not understood.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// It refused.
+    #[error("{}", .0.message)]
+    Refused(Box<Refusal>),
+}
+
+/// Why a question was not answered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// Nobody listens there.
+    #[error("no agent listens at {}", path.display())]
+    Absent { path: PathBuf },
+    /// The socket may be somebody else's.
+    #[cfg(unix)]
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The agent does not answer, stopped doing so, or says what nobody understands.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "nobody is there to be silent"))]
+    #[error("the agent at {} does not answer: {detail}", path.display())]
+    Silent { path: PathBuf, detail: String },
+}
+
+/// An answer of whatever kind.
+#[derive(Debug)]
+struct Reply {
+    is_success: bool,
+    body: Bytes,
+}
+
+impl AgentClient {
+    /// The agent of this process's user: `TOKENKEEP_SOCK`, else `$XDG_RUNTIME_DIR/tokenkeep/agent.sock`,
+    /// else below the user's state. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`Error::Cache`] if neither the environment nor the system names a home folder.
+    pub fn new() -> Result<Self> {
+        let places = Places::of_current_user()?;
+        Ok(Self::at(socket_path(&places.state)).of_home(&places))
+    }
+
+    /// The agent that listens at this socket.
+    #[must_use]
+    pub fn at(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into(), ask: AskToken::default() }
+    }
+
+    /// Wants an agent of this home only: another one has other caches.
+    #[must_use]
+    pub(crate) fn of_home(mut self, places: &Places) -> Self {
+        self.ask.from.home = Some(places.home.clone());
+        self.ask.from.state = Some(places.state.clone());
+        self
+    }
+
+    /// Whose tokens: a username, a home account id, or the beginning of either. Without it the only
+    /// account, else the default one.
+    #[must_use]
+    pub fn account(mut self, hint: impl Into<String>) -> Self {
+        self.ask.account = Some(hint.into());
+        self
+    }
+
+    /// The account of this record, with its client, tenant and authority.
+    #[must_use]
+    pub fn authentication_record(mut self, record: &AuthenticationRecord) -> Self {
+        self.ask.record = serde_json::from_str(&record.serialize()).ok();
+        self.ask.from.authority = Some(record.authority().to_string());
+        self
+    }
+
+    /// The provider; the public cloud unless set.
+    #[must_use]
+    pub fn authority(mut self, authority: &Authority) -> Self {
+        self.ask.from.authority = Some(authority.to_string());
+        self
+    }
+
+    /// The cache that has the logins.
+    #[must_use]
+    pub fn cache_persistence_options(mut self, options: &TokenCachePersistenceOptions) -> Self {
+        let from = &mut self.ask.from;
+        from.cache = Some(options.name.as_str().to_owned());
+        from.allow_unencrypted_storage = options.allow_unencrypted_storage;
+        from.store = match options.storage {
+            Storage::Auto => StoreName::Auto,
+            Storage::Plaintext => StoreName::Plaintext,
+            Storage::Platform => StoreName::Platform,
+            Storage::Vault => StoreName::Vault,
+        };
+        self
+    }
+
+    /// The application; the Azure CLI's unless set.
+    #[must_use]
+    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
+        self.ask.from.client_id = Some(client_id.into());
+        self
+    }
+
+    /// Takes an authority that is no cloud of Microsoft's as it is.
+    #[must_use]
+    pub const fn disable_instance_discovery(mut self, disable: bool) -> Self {
+        self.ask.from.disable_instance_discovery = disable;
+        self
+    }
+
+    /// The tenant, unless a request names one; the account's home tenant unless set.
+    #[must_use]
+    pub fn tenant_id(mut self, tenant: &TenantId) -> Self {
+        self.ask.tenant = Some(tenant.to_string());
+        self
+    }
+
+    /// Where the agent is expected.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Who is there.
+    ///
+    /// # Errors
+    /// [`Unavailable`] without an agent.
+    pub async fn hello(&self) -> Result<Hello> {
+        Ok(self.ask(Method::GET, protocol::HELLO, &()).await?)
+    }
+
+    /// What the agent holds and does.
+    ///
+    /// # Errors
+    /// [`Unavailable`] without an agent.
+    pub async fn status(&self) -> Result<Status> {
+        Ok(self.ask(Method::GET, protocol::STATUS, &()).await?)
+    }
+
+    /// Who is signed in to the cache.
+    ///
+    /// # Errors
+    /// [`Unavailable`] without an agent, and what the agent says of the cache.
+    pub async fn accounts(&self) -> Result<Vec<protocol::Account>> {
+        Ok(self.ask_accounts().await?)
+    }
+
+    /// Ends the agent, once it has saved what the provider still owes.
+    ///
+    /// # Errors
+    /// [`Unavailable`] without an agent.
+    pub async fn shut_down(&self) -> Result<()> {
+        let _state: StateAnswer = self.ask(Method::POST, protocol::SHUTDOWN, &()).await?;
+        Ok(())
+    }
+
+    /// Whether there is a socket that is worth a question: a look at the file, and no more.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_there(&self) -> Result<bool, CallError> {
+        #[cfg(unix)]
+        return Ok(place::check(&self.socket)?);
+        #[cfg(not(unix))]
+        Ok(false)
+    }
+
+    #[cfg(all(feature = "cli", unix))]
+    pub(crate) async fn ask_hello(&self) -> Result<Hello, AskError> {
+        self.ask(Method::GET, protocol::HELLO, &()).await
+    }
+
+    pub(crate) async fn ask_accounts(&self) -> Result<Vec<protocol::Account>, AskError> {
+        let ask = AskAccounts { from: self.ask.from.clone() };
+        let answer: protocol::AccountsAnswer = self.ask(Method::POST, protocol::ACCOUNTS, &ask).await?;
+        Ok(answer.accounts)
+    }
+
+    pub(crate) async fn ask_token(&self, request: &TokenRequest) -> Result<AccessToken, AskError> {
+        let mut ask = self.ask.clone();
+        ask.scopes = request.scopes.iter().map(str::to_owned).collect();
+        ask.claims = request.claims.as_ref().map(|claims| claims.as_str().to_owned());
+        ask.tenant = request.tenant.as_ref().map(ToString::to_string).or(ask.tenant);
+        ask.enable_cae = request.enable_cae;
+        ask.min_validity = Some(request.min_validity.as_secs().try_into().unwrap_or(u32::MAX));
+        ask.force_refresh = request.force_refresh;
+        let answer: TokenAnswer = self.ask(Method::POST, protocol::TOKEN, &ask).await?;
+        Ok(access_token(answer))
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        target: &str,
+        question: &(impl Serialize + Sync),
+    ) -> Result<T, AskError> {
+        let odd = |detail: String| CallError::Silent { path: self.socket.clone(), detail };
+        let body = serde_json::to_vec(question).map_err(|error| odd(error.to_string()))?;
+        let Reply { is_success, body } = connection::call(&self.socket, method, target, body).await?;
+        if is_success {
+            // The text itself may hold a token, so only where it went wrong is told.
+            return serde_json::from_slice(&body)
+                .map_err(|error| odd(format!("its answer breaks off at column {}", error.column())).into());
+        }
+        match serde_json::from_slice::<ErrorAnswer>(&body) {
+            Ok(answer) if !answer.error.kind.is_empty() => Err(AskError::Refused(Box::new(answer.error))),
+            _ => Err(odd("it refused without a reason".to_owned()).into()),
+        }
+    }
+}
+
+impl CallError {
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::Absent { .. } => "start it: tokenkeep agent start".to_owned(),
+            #[cfg(unix)]
+            Self::Place(error) => error.hint(),
+            Self::Silent { .. } => {
+                "start it anew: tokenkeep agent stop, then tokenkeep agent start".to_owned()
+            }
+        }
+    }
+}
+
+impl From<AskError> for Error {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Refused(refusal) => refusal.into_error(),
+            AskError::Call(error) => {
+                Unavailable::Other { credential: CREDENTIAL, problem: error.to_string(), hint: error.hint() }
+                    .into()
+            }
+        }
+    }
+}
+
+fn access_token(answer: TokenAnswer) -> AccessToken {
+    let account = answer.account.map(|who| TokenAccount::new(who.username, who.home_account_id));
+    let details =
+        TokenDetails::new(answer.token_type, answer.scopes, answer.tenant, answer.client_id, account);
+    AccessToken::new(
+        answer.token,
+        UnixTime::from_seconds(answer.expires_on),
+        answer.refresh_on.map(UnixTime::from_seconds),
+        TokenSource::Agent,
+        Arc::new(details),
+    )
+}
