@@ -8,6 +8,13 @@
 
 mod support;
 
+mod agent;
+mod agent_activation;
+mod agent_crashes;
+mod agent_limits;
+mod agent_protocol;
+mod agent_soak;
+mod agent_strangers;
 mod architecture;
 mod authority;
 #[cfg(feature = "azure")]

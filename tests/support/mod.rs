@@ -1,5 +1,6 @@
 //! What tests stand on: a home of one's own, an emulated provider, the real programs.
 
+mod agent;
 mod clients;
 mod doors;
 mod person;
@@ -21,6 +22,7 @@ use tokenkeep::credential::{CredentialOptions, DeviceCodePrompt, Interaction};
 use tokenkeep::store::{Places, Store};
 use tokenkeep::{Authority, CacheName, Scopes, Storage, TokenCachePersistenceOptions, TokenRequest};
 
+pub(crate) use self::agent::{Agent, post, read_reply, talk};
 pub(crate) use self::clients::{
     Held, PythonReader, keyring_ctl, node, python, python_with_portalocker, repository,
 };
