@@ -19,7 +19,7 @@ use tokenkeep::revocation::{Everywhere, Memory, dead_entries, removal_of};
 use tokenkeep::store::Store;
 use tokenkeep::time::Deadline;
 
-use crate::support::{GRAPH, PrivateNetwork, Run, SCOPE, World, node, proofs, python, report, request};
+use crate::support::{GRAPH, PrivateNetwork, Run, SCOPE, World, node, proofs, python, report, request, run};
 
 const DAY: i64 = 86_400;
 
@@ -401,6 +401,19 @@ fn what_cannot_be_read_or_written_does_not_keep_the_others_from_it() {
     assert_eq!(fs::read(folder.join("damaged.cache.nocae")).unwrap(), b"{");
 }
 
+#[test]
+fn where_we_have_no_store_of_our_own_the_others_are_cleared_all_the_same() {
+    let person = Person::signed_in_a_day_ago();
+    person.world.emulator.change_password(USER_ONE);
+    person.refused();
+    fs::write(&person.files[3], person.before[3].to_string()).unwrap();
+    let mut command = person.world.command(&["clear", "--stale", "--yes", "--json", "--store", "platform"]);
+    let cleared = run(command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")).ok().json();
+    assert_eq!(cleared["problems"].as_array().unwrap().len(), 1, "{cleared}");
+    assert_eq!(cleared["problems"][0]["cache"], "our own cache");
+    person.only_user_ones_refresh_tokens_are_gone();
+}
+
 /// A token that is rotated in while a dead one is being removed is not the one that was judged.
 #[test]
 fn a_token_that_is_rotated_in_between_survives() {
@@ -616,23 +629,23 @@ fn items_of_other_tools_in_the_keyring_are_cleared_in_their_own_encoding() {
 #[test]
 fn a_vault_is_cleared_of_what_the_same_revocation_killed() {
     let world = World::vault();
-    let run = |args: &[&str]| {
+    let tokenkeep = |args: &[&str]| {
         let mut command = world.command(args);
-        crate::support::run(command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent"))
+        run(command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent"))
     };
-    run(&["vault", "init", "--protector", "key-file", "--no-recovery-key"]).ok();
+    tokenkeep(&["vault", "init", "--protector", "key-file", "--no-recovery-key"]).ok();
     for (user, client) in [(USER_ONE, CLIENT_AZURE_CLI), (USER_ONE, CLIENT_APP), (USER_TWO, CLIENT_AZURE_CLI)]
     {
         world.emulator.approve(user);
         let login =
             ["login", "--device-code", "--scope", SCOPE, "--store", "plaintext", "--client-id", client];
-        run(&login).ok();
+        tokenkeep(&login).ok();
     }
     age(&world.cache_file(), DAY);
-    run(&["import", "--from", "plaintext", "--remove-plaintext", "--yes"]).ok();
+    tokenkeep(&["import", "--from", "plaintext", "--remove-plaintext", "--yes"]).ok();
     world.emulator.change_password(USER_ONE);
     let refused =
-        run(&["token", "--scope", SCOPE, "--account", USER_ONE, "--force-refresh", "--json"]).exits(3);
+        tokenkeep(&["token", "--scope", SCOPE, "--account", USER_ONE, "--force-refresh", "--json"]).exits(3);
     let mut clients: Vec<_> = refused.json()["error"]["removed"]
         .as_array()
         .unwrap()
@@ -641,7 +654,7 @@ fn a_vault_is_cleared_of_what_the_same_revocation_killed() {
         .collect();
     clients.sort_unstable();
     assert_eq!(clients, [CLIENT_AZURE_CLI, CLIENT_APP], "{}", refused.stdout);
-    let accounts = run(&["accounts", "--json"]).ok().json();
+    let accounts = tokenkeep(&["accounts", "--json"]).ok().json();
     for account in accounts["accounts"].as_array().unwrap() {
         let has_tokens = !account["clients"].as_array().unwrap().is_empty();
         assert_eq!(has_tokens, account["username"] == USER_TWO, "{account}");

@@ -55,7 +55,7 @@ fn stale(arguments: &Clear, settings: &Settings, output: Output) -> Result<(), F
     }
     let now = SystemClock.now();
     let mut plans = Vec::new();
-    for (place, tool) in caches.iter().enumerate() {
+    for tool in &caches {
         let (mut changes, mut planned) = tool.cache.plan_dead(&known, arguments.access_tokens);
         if let (Some(why), false) = (&tool.read_only, planned.is_empty()) {
             let problem = format!("{} dead entries stay: {why}", planned.len());
@@ -63,7 +63,7 @@ fn stale(arguments: &Clear, settings: &Settings, output: Output) -> Result<(), F
             continue;
         }
         // only our own: other tools have rules of their own for what is merely old
-        if place < OWN {
+        if tool.is_own {
             let (also, stale) = tool.cache.plan_stale(now);
             changes.extend(also);
             let also_stale: Vec<Removal> =
@@ -85,9 +85,6 @@ fn stale(arguments: &Clear, settings: &Settings, output: Output) -> Result<(), F
     }
     report.print(false, output)
 }
-
-/// Our caches stand before the others: with and without continuous access evaluation.
-const OWN: usize = 2;
 
 fn recall(memory: &Memory, report: &mut Report) -> Result<Known, Failure> {
     match memory.recall() {

@@ -88,7 +88,7 @@ pub(super) fn ask(
 fn questions(caches: &[ToolCache], known: &Known, problems: &mut Vec<Problem>) -> Vec<Question> {
     let mut questions: Vec<Question> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
-    for ToolCache { cache, cae, read_only } in caches {
+    for ToolCache { cache, cae, read_only, .. } in caches {
         let document = &cache.document;
         let held = document.held_refresh_tokens();
         let mut unknown = held.iter().filter(|held| known.cause_of(held).is_none()).peekable();

@@ -14,6 +14,8 @@ use crate::store::{self, ChosenStorage, Silo, Writing};
 #[derive(Debug)]
 pub(super) struct ToolCache {
     pub(super) cache: OpenCache,
+    /// Whether it is one of our own two.
+    pub(super) is_own: bool,
     /// Whether it is the one for continuous access evaluation.
     pub(super) cae: bool,
     /// Why it must not be written, and what to do instead.
@@ -48,15 +50,25 @@ impl Problem {
 /// Our own two caches first, then those of every other tool; what cannot be read is a problem, but
 /// no reason to leave the others alone.
 pub(super) fn all(settings: &Settings) -> Result<(Vec<ToolCache>, Vec<Problem>), Failure> {
-    let chosen = store::choose(&settings.cache, &settings.places)?;
-    let mut caches = Vec::new();
-    for (cae, cache) in [false, true].into_iter().zip(OpenCache::both(settings)?) {
-        caches.push(ToolCache { cache, cae, read_only: None });
-    }
+    let (mut caches, mut problems) = (Vec::new(), Vec::new());
+    let opened = store::choose(&settings.cache, &settings.places)
+        .and_then(|chosen| Ok((chosen, OpenCache::both(settings)?)));
+    let chosen = match opened {
+        Ok((chosen, own)) => {
+            let own = [false, true].into_iter().zip(own);
+            caches.extend(own.map(|(cae, cache)| ToolCache { cache, is_own: true, cae, read_only: None }));
+            Some(chosen)
+        }
+        // There is no store of ours here, which is nothing to keep the others from it.
+        Err(error @ CacheError::EncryptionUnavailable { .. }) => {
+            problems.push(Problem::of("our own cache", error));
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
     let own: Vec<String> = caches.iter().map(|own| own.cache.name.clone()).collect();
-    let mut problems = Vec::new();
     for silo in store::silos(&settings.places) {
-        if is_own(&silo, &chosen, &own) {
+        if chosen.as_ref().is_some_and(|chosen| is_own(&silo, chosen, &own)) {
             continue;
         }
         let (store, name) = (silo.open(), silo.describe().to_string());
@@ -69,7 +81,8 @@ pub(super) fn all(settings: &Settings) -> Result<(Vec<ToolCache>, Vec<Problem>),
         match store.load() {
             Ok(snapshot) => {
                 let cache = OpenCache { store, name, document: snapshot.document };
-                caches.push(ToolCache { cache, cae: silo.cae() == Some(true), read_only });
+                let cae = silo.cae() == Some(true);
+                caches.push(ToolCache { cache, is_own: false, cae, read_only });
             }
             Err(error) => problems.push(Problem::of(name, error)),
         }

@@ -30,7 +30,7 @@ pub(crate) fn find_in(text: &str) -> Findings {
     for (at, code) in numbers(&text) {
         match explain(code) {
             Some(explanation) => found.push((at, explanation)),
-            None if findings.unknown.contains(&code) => {}
+            None if findings.unknown.len() >= MOST_UNKNOWN || findings.unknown.contains(&code) => {}
             None => findings.unknown.push(code),
         }
     }
@@ -49,6 +49,10 @@ pub(crate) fn find_in(text: &str) -> Findings {
 }
 
 const PREFIX: &str = "AADSTS";
+/// Whoever has more wants to keep us busy.
+const MOST_UNKNOWN: usize = 100;
+/// A list of numbers is no longer.
+const LONGEST_LIST: usize = 256;
 
 /// Small letters, one kind of white space, and negations written out: as the table has its phrases.
 fn flattened(text: &str) -> String {
@@ -68,7 +72,9 @@ fn numbers(text: &str) -> Vec<(usize, u32)> {
     for (at, name) in text.match_indices("error_codes") {
         let rest = &text[at + name.len()..];
         let list = rest.trim_start_matches(|c: char| " '\":=".contains(c));
-        let Some((list, _)) = list.strip_prefix('[').and_then(|list| list.split_once(']')) else { continue };
+        let Some(list) = list.strip_prefix('[') else { continue };
+        let list = &list[..list.floor_char_boundary(LONGEST_LIST)];
+        let Some((list, _)) = list.split_once(']') else { continue };
         found.extend(list.split(',').filter_map(|code| Some((at, code.trim().parse().ok()?))));
     }
     found
@@ -142,6 +148,15 @@ mod tests {
             assert_eq!(names(text), *expected, "{text}");
         }
         assert_eq!(find_in("AADSTS424242 and AADSTS424242 and AADSTS99999999999").unknown, [424_242]);
+    }
+
+    #[test]
+    fn a_text_that_wants_to_keep_us_busy_does_not() {
+        let lists = "error_codes:[é".repeat(80_000);
+        assert!(find_in(&lists).known.is_empty());
+        let numbers: String = (0..60_000).map(|number| format!("AADSTS{}", 10_000_000 + number)).collect();
+        assert_eq!(find_in(&numbers).unknown.len(), MOST_UNKNOWN);
+        assert_eq!(find_in(&"aadsts50173".repeat(90_000)).known.len(), 1);
     }
 
     #[test]
