@@ -45,7 +45,7 @@ pub use self::keyring_state::{KeyringState, check_keyring};
 pub use self::memory::MemoryStore;
 pub use self::profile::{PROFILES, Profile};
 pub use self::silo::{
-    Content, FileFacts, FileKind, ItemFacts, LockFacts, Place, Silo, SiloFacts, Writing, silos,
+    Content, FileFacts, FileKind, ItemFacts, LockFacts, Place, Silo, SiloFacts, Writing, silos, silos_of,
 };
 pub(crate) use self::state_file::StateFile;
 pub use self::watch::Stamp;
@@ -341,6 +341,23 @@ fn fall_back(
             Ok(ChosenStorage::Plaintext)
         }
         _ => Err(error),
+    }
+}
+
+/// Where [`open()`] would keep the cache on this machine, to be compared with a [`Silo`]'s place; a
+/// vault is in none.
+#[must_use]
+pub fn place(
+    chosen: &ChosenStorage,
+    options: &TokenCachePersistenceOptions,
+    cae: bool,
+    places: &Places,
+) -> Option<Place> {
+    let name = AZURE_IDENTITY.full_name(&options.name, cae);
+    match chosen {
+        ChosenStorage::Platform => AZURE_IDENTITY.encrypted_site(places, &name).map(|site| site.place),
+        ChosenStorage::Plaintext => Some(Place::File(AZURE_IDENTITY.files(&places.home, &name).path)),
+        ChosenStorage::Vault(_) => None,
     }
 }
 

@@ -243,6 +243,26 @@ impl Profile {
         sites
     }
 
+    /// Where the tool keeps the caches of a name, if its keyring works or not: the first place in
+    /// which it looks, for each of the two modes.
+    pub(super) fn sites_in_use(&self, places: &Places, name: &CacheName, has_keyring: bool) -> Vec<Site> {
+        let works = |rule: &&'static SiteRule| has_keyring || !matches!(rule.place, PlaceRule::Item(..));
+        let Some(rule) = self.rules().find(works) else { return Vec::new() };
+        let names = match self.names.custom {
+            Some(_) => vec![self.full_name(name, false), self.full_name(name, true)],
+            None => self.default_names(),
+        };
+        let mut sites: Vec<Site> = names.iter().map(|name| self.site(rule, places, name)).collect();
+        sites.dedup_by(|later, first| {
+            let is_one = later.name == first.name;
+            if is_one {
+                first.cae = None; // one for both modes
+            }
+            is_one
+        });
+        sites
+    }
+
     /// Where the tool keeps a cache of this full name in that folder, if it may be the tool's.
     /// `by_suffix`: only if the name says so itself.
     pub(super) fn custom_file(

@@ -35,7 +35,7 @@ use super::secret_service::{ItemShape, SecretServiceItem};
 use super::{Store, StoreDescription};
 
 pub use self::facts::{Content, FileFacts, FileKind, ItemFacts, LockFacts, SiloFacts};
-pub use self::find::silos;
+pub use self::find::{silos, silos_of};
 
 /// One concrete cache on this machine: the tools that keep it, its name, its place.
 ///

@@ -163,5 +163,5 @@ pub(super) fn is_alive(pid: u32) -> bool {
 }
 
 pub(super) fn create_private_folder(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(folder)
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }

@@ -112,5 +112,5 @@ pub(super) fn is_alive(pid: u32) -> bool {
 }
 
 pub(super) fn create_private_folder(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().create(folder)
+    DirBuilder::new().recursive(true).create(folder)
 }

@@ -24,12 +24,7 @@ const MOST_FILES: usize = 256;
 #[must_use]
 pub fn silos(places: &Places) -> Vec<Silo> {
     let keyring = look_into_keyring();
-    let mut found = Found { silos: Vec::new() };
-    for profile in PROFILES {
-        for site in profile.default_sites(places) {
-            found.add(Some(profile), site, &keyring);
-        }
-    }
+    let mut found = Found::of_defaults(places, &keyring);
     for folder in folders(places) {
         for name in names_in(&folder) {
             found.add_file(places, &folder, &name);
@@ -41,11 +36,48 @@ pub fn silos(places: &Places) -> Vec<Silo> {
     found.silos
 }
 
+/// Where one tool keeps the caches of a name at this moment, without and with continuous access
+/// evaluation: the first place in which it looks and that works here. One silo if that is one place.
+///
+/// A tool that knows no names but its own keeps them under that.
+#[must_use]
+pub fn silos_of(profile: &'static Profile, name: &CacheName, places: &Places) -> Vec<Silo> {
+    let keyring = look_into_keyring();
+    let has_keyring = !matches!(&keyring, Err(CacheError::EncryptionUnavailable { .. }));
+    // with the locks and signals of every tool that has its cache there, too
+    let mut found = Found::of_defaults(places, &keyring);
+    let mut wanted: Vec<Place> = Vec::new();
+    for site in profile.sites_in_use(places, name, has_keyring) {
+        wanted.push(site.place.clone());
+        found.add(Some(profile), site, &keyring);
+    }
+    found.silos.retain(|silo| wanted.iter().any(|place| is_one_place(place, &silo.site.place)));
+    found.silos
+}
+
+impl Place {
+    /// Whether both are one, links followed. Labels tell nothing apart.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        is_one_place(self, other)
+    }
+}
+
 struct Found {
     silos: Vec<Silo>,
 }
 
 impl Found {
+    fn of_defaults(places: &Places, keyring: &Keyring) -> Self {
+        let mut found = Self { silos: Vec::new() };
+        for profile in PROFILES {
+            for site in profile.default_sites(places) {
+                found.add(Some(profile), site, keyring);
+            }
+        }
+        found
+    }
+
     fn add(&mut self, profile: Option<&'static Profile>, site: Site, keyring: &Keyring) {
         let mut trouble = None;
         if let (Place::SecretService { .. }, Err(error)) = (&site.place, keyring) {

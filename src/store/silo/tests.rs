@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::super::Places;
 use super::*;
 use crate::document::{Change, ChangeSet};
+use crate::options::CacheName;
 use crate::time::Deadline;
 
 const ONE_ACCOUNT: &str = r#"{"Account": {"u.t-login.windows.net-t": {
@@ -202,4 +203,23 @@ fn a_row_of_one_system_is_never_looked_at_on_another() {
     for silo in silos(&Places::below("home")) {
         let _described = silo.describe();
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn one_tools_caches_of_a_name_are_where_it_looks_first() {
+    let home = tempfile::tempdir().unwrap();
+    let places = Places::below(home.path());
+    let own = CacheName::new("own").unwrap();
+    let of = |id: &str, name: &CacheName| {
+        let profile = super::super::PROFILES.into_iter().find(|profile| profile.id == id).unwrap();
+        let silos = silos_of(profile, name, &places);
+        silos.iter().map(|silo| (silo.name().to_owned(), silo.cae())).collect::<Vec<_>>()
+    };
+    let az = vec![("msal_token_cache.json".to_owned(), None)];
+    assert_eq!((of("az", &CacheName::default()), of("az", &own)), (az.clone(), az));
+    let go = |name: &str| vec![(name.to_owned(), Some(false)), (format!("{name}.cae"), Some(true))];
+    assert_eq!((of("go", &CacheName::default()), of("go", &own)), (go("msal.cache"), go("own")));
+    let python = of("python", &own);
+    assert_eq!(python, [("own.nocae".to_owned(), Some(false)), ("own.cae".to_owned(), Some(true))]);
 }
