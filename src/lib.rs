@@ -17,6 +17,7 @@ mod record;
 pub mod revocation;
 #[cfg(feature = "cli")]
 mod serve;
+pub mod share;
 pub mod store;
 pub mod time;
 mod token;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[&[&str]] = &[
     &["cli"],
     &["agent", "serve"],
+    &["share"],
     &["revocation"],
     &["credential"],
     &["agent_client"],

@@ -38,6 +38,7 @@ mod kills;
 mod locks;
 mod many_processes;
 mod proxies;
+mod share;
 mod signals;
 mod silent;
 mod terminal;

@@ -7,13 +7,14 @@ use emulator::{Answer, Script, USER_ONE, USER_TWO};
 
 use crate::support::{SCOPE, World, on_a_terminal, run, tokenkeep_in};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "login",
     "token",
     "accounts",
     "record",
     "logout",
     "clear",
+    "share",
     "doctor",
     "explain",
     "completions",

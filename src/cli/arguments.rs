@@ -6,8 +6,11 @@ mod vault;
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+use crate::store::PROFILES;
 
 pub(super) use self::agent::{Agent, AgentCommand};
 pub(super) use self::doors::{Exec, GrantOptions, Grants, GrantsCommand, Serve};
@@ -128,6 +131,8 @@ pub(super) enum Command {
     Doctor(Doctor),
     /// Serve tokens to all processes of this user from one place, or start, stop and see that
     Agent(Agent),
+    /// Copy a login into the caches of other tools, so that they sign in without asking
+    Share(Share),
     /// Make, open and look after the vault: encrypted without a desktop
     Vault(Vault),
     /// Show what happened to the logins of the vault
@@ -353,6 +358,46 @@ pub(super) struct Explain {
     pub(super) codes: Vec<String>,
 }
 
+/// What `share` calls our own store.
+pub(super) const OWN_STORE: &str = "tokenkeep";
+
+#[derive(Args, Debug, Default)]
+pub(super) struct Share {
+    /// Which tools are to have it, separated by commas
+    #[arg(long, value_name = "TOOL", required = true, value_delimiter = ',', value_parser = tool_names())]
+    pub(super) to: Vec<String>,
+
+    /// Which tool has it [default: tokenkeep, the store of --store]
+    #[arg(long, value_name = "TOOL", value_parser = tool_names())]
+    pub(super) from: Option<String>,
+
+    /// Whose: a username, a home account id, or the beginning of either
+    #[arg(long, value_name = "HINT")]
+    pub(super) account: Option<String>,
+
+    /// Copy it out of an encrypted cache also into one that is not
+    #[arg(long)]
+    pub(super) allow_plaintext: bool,
+
+    /// Then keep the copies in step, until interrupted
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(super) follow: bool,
+
+    /// Only print what would be copied
+    #[arg(long)]
+    pub(super) dry_run: bool,
+
+    /// Do not ask
+    #[arg(short, long)]
+    pub(super) yes: bool,
+}
+
+fn tool_names() -> PossibleValuesParser {
+    let tools = PROFILES.iter().map(|profile| PossibleValue::new(profile.id).help(profile.title));
+    let own = PossibleValue::new(OWN_STORE).help("the store of --store");
+    std::iter::once(own).chain(tools).collect::<Vec<_>>().into()
+}
+
 #[derive(Args, Debug)]
 pub(super) struct Completions {
     #[arg(value_enum)]
@@ -420,6 +465,9 @@ mod tests {
             "tokenkeep export --to auto",
             "tokenkeep doctor --yes",
             "tokenkeep doctor --dry-run",
+            "tokenkeep share",
+            "tokenkeep share --to elsewhere",
+            "tokenkeep share --to node --follow --dry-run",
             "tokenkeep -q -v token",
             "tokenkeep agent --detached start",
         ] {

@@ -33,7 +33,12 @@ pub(super) struct OpenCache {
 impl OpenCache {
     /// Opens and reads the one for requests with or without continuous access evaluation.
     pub(super) fn open(settings: &Settings, cae: bool) -> Result<Self, CacheError> {
-        let store: Arc<dyn Store> = Arc::new(ReadOnce::new(settings.open_store(cae)?));
+        Self::of(settings.open_store(cae)?)
+    }
+
+    /// Reads what a store keeps.
+    pub(super) fn of(store: Arc<dyn Store>) -> Result<Self, CacheError> {
+        let store: Arc<dyn Store> = Arc::new(ReadOnce::new(store));
         let document = store.load()?.document;
         Ok(Self { name: store.describe().cache, store, document })
     }

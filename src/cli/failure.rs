@@ -42,9 +42,21 @@ pub(super) enum Failure {
     /// The program that `exec` was to run could not be started.
     #[error("{program} cannot be run: {source}", program = program.display())]
     Start { program: PathBuf, source: io::Error },
+    /// A login cannot be shared as was asked for.
+    #[error("{}", .0.problem)]
+    Refused(Box<Refused>),
     /// Something that the parser cannot see is wrong with the command line.
     #[error("{problem}")]
     Usage { problem: String, hint: String },
+}
+
+/// Why a login cannot be shared.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) problem: String,
+    pub(super) hint: String,
+    /// Whether there is just no login to share.
+    pub(super) needs_sign_in: bool,
 }
 
 impl Failure {
@@ -73,6 +85,13 @@ impl Failure {
             | Self::Start { .. }
             | Self::Unexplained { .. } => 1,
             Self::Usage { .. } => 2,
+            Self::Refused(refused) => {
+                if refused.needs_sign_in {
+                    3
+                } else {
+                    2
+                }
+            }
             Self::Account(error) => {
                 if error.is_ambiguous() {
                     5
@@ -95,6 +114,7 @@ impl Failure {
             Self::Output(_) => "output",
             Self::Start { .. } => "start",
             Self::Unexplained { .. } => "unexplained",
+            Self::Refused(_) => "not_shareable",
             Self::Usage { .. } => "usage",
             Self::Library(error) => error.kind(),
         }
@@ -111,6 +131,7 @@ impl Failure {
             Self::Account(error) => Some(error.hint()),
             Self::Agent { hint, .. } => hint.clone(),
             Self::Library(error) => error.hint(),
+            Self::Refused(refused) => Some(refused.hint.clone()),
             Self::Unexplained { hint, .. } | Self::Usage { hint, .. } => Some(hint.clone()),
             Self::Cancelled
             | Self::File { .. }

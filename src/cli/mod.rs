@@ -32,6 +32,7 @@ mod record;
 mod runtime;
 mod serve;
 mod settings;
+mod share;
 #[cfg(unix)]
 mod signals;
 mod state;
@@ -122,6 +123,7 @@ fn run(
         Command::Man(arguments) => man::man(arguments, output),
         Command::Record(arguments) => record::run(arguments, &settings()?, output),
         Command::Serve(arguments) => serve::run(arguments, &settings()?, output),
+        Command::Share(arguments) => share::run(arguments, &settings()?, output),
         Command::Token(arguments) => token::run(arguments, &settings()?, output),
         Command::Vault(arguments) => vault::run(arguments, &settings()?, output),
     }

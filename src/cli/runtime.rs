@@ -1,5 +1,7 @@
 //! The one runtime of a command, which Ctrl-C ends early.
 
+use std::convert::Infallible;
+
 use super::failure::Failure;
 use crate::error::Error;
 
@@ -22,6 +24,39 @@ pub(super) fn finish<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
             () = interrupted() => Err(Failure::Cancelled),
         }
     })
+}
+
+/// Does the work on this thread until Ctrl-C, or a polite request to end: that is how it is ended.
+pub(super) fn until_interrupted(
+    work: impl Future<Output = Result<Infallible, Failure>>,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::file("starting", "the runtime"))?;
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = interrupted() => Ok(()),
+            () = terminated() => Ok(()),
+            failed = work => match failed? {},
+        }
+    })
+}
+
+#[cfg(unix)]
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    match signal(SignalKind::terminate()) {
+        Ok(mut signals) => _ = signals.recv().await,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(not(unix))]
+async fn terminated() {
+    std::future::pending().await
 }
 
 async fn interrupted() {

@@ -3,6 +3,7 @@
 mod agent;
 mod clients;
 mod doors;
+mod keyring;
 mod person;
 mod private_network;
 mod run;

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::clients::repository;
+use super::keyring::OwnKeyring;
 use super::run::{Run, run};
 use super::{built, tokenkeep_in};
 
@@ -18,6 +19,8 @@ pub(crate) struct PrivateNetwork {
     folder: TempDir,
     pub(crate) cache: String,
     store: &'static str,
+    /// The user's own, if it is not the one that all tests share.
+    keyring: Option<OwnKeyring>,
 }
 
 impl PrivateNetwork {
@@ -29,6 +32,15 @@ impl PrivateNetwork {
     /// A network whose user keeps caches in plaintext files, and has no keyring at all.
     pub(crate) fn with_plaintext(cache: &str) -> Self {
         Self::start(cache, "plaintext")
+    }
+
+    /// A network whose user keeps caches in a keyring that no other test uses, under their default
+    /// names.
+    pub(crate) fn with_own_keyring() -> Self {
+        let mut network = Self::start("", "platform");
+        "msal.cache".clone_into(&mut network.cache);
+        network.keyring = Some(OwnKeyring::start());
+        network
     }
 
     fn start(cache: &str, store: &'static str) -> Self {
@@ -46,7 +58,7 @@ impl PrivateNetwork {
         BufReader::new(emulator.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         assert!(ready.starts_with("ready"), "the emulator did not start: {ready}");
         let cache = format!("{cache}-{}", std::process::id());
-        Self { emulator, folder, cache, store }
+        Self { emulator, folder, cache, store, keyring: None }
     }
 
     pub(crate) fn home(&self) -> std::path::PathBuf {
@@ -62,8 +74,18 @@ impl PrivateNetwork {
         self.home().join(".IdentityService").join(format!("{}.nocae", self.cache))
     }
 
+    /// The keyring that only this user has.
+    pub(crate) fn keyring(&self) -> &OwnKeyring {
+        self.keyring.as_ref().unwrap()
+    }
+
     /// Runs a program inside.
     pub(crate) fn inside(&self, command: &Command) -> Run {
+        run(&mut self.command_inside(command))
+    }
+
+    /// The command that runs a program inside.
+    pub(crate) fn command_inside(&self, command: &Command) -> Command {
         let mut inside = Command::new(repository().join("tests/support/netns"));
         inside.args(["-p", &self.emulator.id().to_string(), "--"]);
         inside.arg(command.get_program()).args(command.get_args()).env_clear();
@@ -82,18 +104,26 @@ impl PrivateNetwork {
             // No bus, no keyring: the clients fall back to the file as well.
             inside.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
         }
+        if let Some(keyring) = &self.keyring {
+            inside.env("DBUS_SESSION_BUS_ADDRESS", &keyring.bus);
+        }
         for (name, value) in command.get_envs() {
             if let Some(value) = value {
                 inside.env(name, value);
             }
         }
-        run(&mut inside)
+        inside
     }
 
     pub(crate) fn tokenkeep(&self, args: &[&str]) -> Run {
+        run(&mut self.tokenkeep_command(args))
+    }
+
+    /// The command that runs `tokenkeep` inside.
+    pub(crate) fn tokenkeep_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(tokenkeep_in(Path::new("/")).get_program());
         command.args(args).env("TOKENKEEP_CACHE", &self.cache).env("TOKENKEEP_STORE", self.store);
-        self.inside(&command)
+        self.command_inside(&command)
     }
 
     /// A client of `tests/clients`, which gets the name of the cache.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::oracle::assert_all_readers_agree;
+use super::oracle::{assert_all_readers_agree, assert_dotnet_accepts};
 use super::*;
 
 const DIALECTS: [Dialect; 5] = [Dialect::DotNet, Dialect::Go, Dialect::Node, Dialect::Own, Dialect::Python];
@@ -255,5 +255,6 @@ proptest! {
             target.apply(&adopt(&login, dialect));
         }
         assert_all_readers_agree(&target);
+        assert_dotnet_accepts(&target);
     }
 }
