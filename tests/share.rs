@@ -199,7 +199,7 @@ fn a_family_token_serves_another_client_of_the_family() {
     let network = PrivateNetwork::with_own_keyring();
     our_login(&network, USER_ONE, CLIENT_VISUAL_STUDIO);
     let record = record(&network);
-    network.tokenkeep(&["share", "--to", "node,dotnet", "--yes"]).ok();
+    network.tokenkeep(&["share", "--to", "node,dotnet,az-powershell", "--yes"]).ok();
     for client in [CLIENT_VISUAL_STUDIO, CLIENT_AZURE_CLI] {
         let mut command = node("azure_identity.mjs");
         command.args(["token", "--record", &record, "--client-id", client, "--scope", GRAPH]);
@@ -207,7 +207,7 @@ fn a_family_token_serves_another_client_of_the_family() {
     }
     let dotnet = dotnets(&network);
     assert_eq!(entries(&dotnet, "RefreshToken").len(), 1, "one for the family");
-    assert_eq!(entries(&dotnet, "AppMetadata").len(), 2);
+    assert_eq!(entries(&dotnet, "AppMetadata").len(), 3, "PowerShell's client, too, in the same item");
     for section in ["RefreshToken", "IdToken", "Account", "AppMetadata"] {
         for entry in entries(&dotnet, section) {
             assert!(entry.as_object().unwrap().values().all(Value::is_string), "{entry:#}");
@@ -284,9 +284,8 @@ fn the_azure_cli_has_it_if_plaintext_is_said_to_be_all_right() {
 fn on_a_terminal_it_asks_once_and_says_what_is_not_encrypted() {
     let network = PrivateNetwork::with_own_keyring();
     our_login(&network, USER_ONE, CLIENT_AZURE_CLI);
-    let share = |to: &str, answer: &str| {
-        on_a_terminal(&network.tokenkeep_command(&["share", "--to", to]), answer)
-    };
+    let share =
+        |to: &str, answer: &str| on_a_terminal(&network.tokenkeep_command(&["share", "--to", to]), answer);
     let file = network.home().join(".azure/msal_token_cache.json");
     for answer in ["\n", "n\n"] {
         let asked = share("node,az", answer).exits(1);
@@ -323,6 +322,18 @@ impl Follower {
         let found: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(found["event"], event, "{found:#}");
         found
+    }
+
+    /// The next event but for this kind, which may come or not.
+    fn wait_past(&mut self, ignored: &str, event: &str) {
+        loop {
+            let line = self.events.next().unwrap_or_else(|| panic!("it ended, waiting for {event}")).unwrap();
+            let found: Value = serde_json::from_str(&line).unwrap();
+            if found["event"] != ignored {
+                assert_eq!(found["event"], event, "{found:#}");
+                return;
+            }
+        }
     }
 
     fn end(mut self) {
@@ -409,4 +420,56 @@ fn a_new_sign_in_reaches_every_place_where_the_person_still_is() {
     follower.end();
     assert_no_twins(&nodes(&network));
     assert_no_twins(&dotnets(&network));
+}
+
+#[test]
+fn a_dead_grant_leaves_every_place_and_one_sign_in_mends_them_all() {
+    let network = PrivateNetwork::with_own_keyring();
+    our_login(&network, USER_ONE, CLIENT_AZURE_CLI);
+    our_login(&network, USER_TWO, CLIENT_AZURE_CLI);
+    let mut follower = Follower::start(&network, &["--account", USER_ONE, "--to", "node,dotnet"]);
+    network.control("change-password", Some(json!({"user": USER_ONE})));
+    let refresh = ["token", "--account", USER_ONE, "--force-refresh", "--scope", SCOPE];
+    network.tokenkeep(&refresh).exits(3);
+    for _ in 0..3 {
+        follower.wait_past("cleared", "removed");
+    }
+    let left = |document: &Value| -> Vec<String> {
+        let tokens = entries(document, "RefreshToken").into_iter();
+        tokens.map(|token| token["home_account_id"].as_str().unwrap()[..8].to_owned()).collect()
+    };
+    assert_eq!(left(&pythons(&network)), ["bbbbbbbb"], "the other person's stays");
+    assert_eq!((left(&nodes(&network)).len(), left(&dotnets(&network)).len()), (0, 0));
+
+    our_login(&network, USER_ONE, CLIENT_AZURE_CLI);
+    follower.wait_past("cleared", "carried");
+    follower.wait_past("cleared", "carried");
+    follower.end();
+    assert_eq!((left(&nodes(&network)).len(), left(&dotnets(&network)).len()), (1, 1));
+    let record = network.file("one.json").to_str().unwrap().to_owned();
+    network.tokenkeep(&["record", "export", &record, "--account", USER_ONE]).ok();
+    node_token(&network, &record, GRAPH).ok();
+    assert_no_twins(&nodes(&network));
+}
+
+#[test]
+fn who_is_killed_goes_on_where_it_was() {
+    let network = PrivateNetwork::with_own_keyring();
+    our_login(&network, USER_ONE, CLIENT_AZURE_CLI);
+    let record = record(&network);
+    drop(Follower::start(&network, &["--to", "node"]));
+    let seconds = |value: &Value| value.as_str().unwrap_or_default().parse::<u64>().unwrap_or_default();
+    let ours = seconds(&entries(&pythons(&network), "RefreshToken")[0]["last_modification_time"]);
+    // until it is later by the second that caches count in
+    for scope in FRESH {
+        node_token(&network, &record, scope).ok();
+        let nodes = nodes(&network);
+        if entries(&nodes, "AccessToken").iter().any(|token| seconds(&token["cached_at"]) > ours) {
+            break;
+        }
+    }
+    let mut follower = Follower::start(&network, &["--to", "node"]);
+    follower.wait_for("carried");
+    assert_eq!(refresh_secret(&nodes(&network)), refresh_secret(&pythons(&network)));
+    follower.end();
 }

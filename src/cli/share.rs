@@ -144,13 +144,13 @@ fn targets(
     for name in &arguments.to {
         let mut found: Vec<Target> = Vec::new();
         for cache in caches_named(name, settings)? {
-            if targets.iter().any(|known| known.cache.is_same_place(&cache)) {
+            if targets.iter().any(|known| known.cache.is_same(&cache)) {
                 continue;
             }
             let described = cache.store().describe();
             let mut target =
                 Target { name: name.clone(), described, has_account: false, state: State::SamePlace, cache };
-            if !sources.iter().any(|source| source.cache.is_same_place(&target.cache)) {
+            if !sources.iter().any(|source| source.cache.is_same(&target.cache)) {
                 target.look(&read, account, settings.client_id.as_deref());
             }
             let exposes = is_encrypted && !target.described.encrypted && !may_be_plain;

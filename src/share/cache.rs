@@ -71,9 +71,13 @@ impl SharedCache {
         self.tool
     }
 
-    /// Whether both are one: nothing has to be copied then.
+    /// Whether both are one cache of one tool, so that nothing has to be copied. Another tool that
+    /// has the same cache may sign in as another client.
     #[must_use]
-    pub fn is_same_place(&self, other: &Self) -> bool {
+    pub fn is_same(&self, other: &Self) -> bool {
+        if self.tool.id != other.tool.id {
+            return false;
+        }
         match (&self.place, &other.place) {
             (Some(one), Some(other)) => one.is_same(other),
             (None, None) => self.store.describe() == other.store.describe(),
