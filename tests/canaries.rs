@@ -223,7 +223,10 @@ fn a_damaged_cache_is_not_quoted() {
             &["logout", "--all"],
             &["clear", "--stale", "--dry-run"],
             &["clear", "--all", "--dry-run"],
+            &["doctor"],
+            &["doctor", "--offline", "--repair", "--yes"],
         ] {
+            std::fs::write(world.cache_file(), &content).unwrap();
             for run in loudly(&world, args) {
                 assert_clean(&world.emulator, &content[..100], &run.output());
             }
@@ -258,6 +261,7 @@ fn what_every_command_says_of_a_keyring() {
         &["record", "export", "-"],
         &["clear", "--stale", "--dry-run"],
         &["clear", "--all", "--dry-run"],
+        &["doctor"],
         &["logout", "--all"],
     ] {
         for run in loudly(&world, args) {

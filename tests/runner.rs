@@ -27,6 +27,7 @@ mod clean_up;
 mod command_line;
 mod containers;
 mod dead_grant;
+mod doctor;
 mod examples;
 mod explain;
 mod faults;

@@ -116,10 +116,7 @@ impl TokenCacheDocument {
         let still_wrong = self.faults(now).into_iter().filter(|fault| {
             fault.kind == listed.kind && fault.entries.iter().all(|place| named.contains(place))
         });
-        let mut changed = false;
-        for fault in still_wrong {
-            changed |= self.remedy(&fault);
-        }
-        changed
+        let still_wrong: Vec<Fault> = still_wrong.collect();
+        self.remedy(&still_wrong)
     }
 }

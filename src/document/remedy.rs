@@ -1,8 +1,11 @@
 //! Mending what is wrong with a document. Nothing that somebody might still read is thrown away.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::TokenCacheDocument;
+use super::defect::EntryPlace;
 use super::diagnosis::Fault;
 use super::edit::inherit;
 use super::entity::{Entity, Section};
@@ -38,8 +41,17 @@ pub(super) enum Remedy {
 }
 
 impl TokenCacheDocument {
-    /// Carries out the fault's remedy; tells whether anything is different now.
-    pub(super) fn remedy(&mut self, fault: &Fault) -> bool {
+    /// Carries out the remedies; tells whether anything is different now.
+    pub(super) fn remedy(&mut self, faults: &[Fault]) -> bool {
+        let mut changed = false;
+        for fault in faults {
+            changed |= self.remedy_fault(fault);
+        }
+        self.close_gaps(faults);
+        changed
+    }
+
+    fn remedy_fault(&mut self, fault: &Fault) -> bool {
         if matches!(fault.remedy, Remedy::Rewrite) {
             return self.unmark();
         }
@@ -76,9 +88,10 @@ impl TokenCacheDocument {
                 true
             }
             Remedy::None | Remedy::Rewrite => false,
-            Remedy::Remove => self.take(section, key).map(|mut entry| wipe(&mut entry)).is_some(),
             Remedy::RemoveOthers(kept) if kept == key => false,
-            Remedy::RemoveOthers(_) => self.take(section, key).map(|mut entry| wipe(&mut entry)).is_some(),
+            Remedy::Remove | Remedy::RemoveOthers(_) => {
+                self.take(section, key).map(|mut entry| wipe(&mut entry)).is_some()
+            }
             Remedy::SetAside => {
                 self.take(section, key).map(|entry| self.keep_aside(section, key, entry)).is_some()
             }
@@ -86,14 +99,12 @@ impl TokenCacheDocument {
                 let Some(entry) = self.entry_mut(section, key) else {
                     return false;
                 };
+                let gone: HashSet<&String> =
+                    members.iter().filter(|(_, text)| text.is_none()).map(|(name, _)| name).collect();
+                entry.retain(|name, _| !gone.contains(name));
                 for (name, text) in members {
-                    match text {
-                        Some(text) => {
-                            entry.insert(name.clone(), Value::from(text.as_str()));
-                        }
-                        None => {
-                            entry.shift_remove(name);
-                        }
+                    if let Some(text) = text {
+                        entry.insert(name.clone(), Value::from(text.as_str()));
                     }
                 }
                 true
@@ -111,8 +122,29 @@ impl TokenCacheDocument {
         }
     }
 
+    /// What stands there. The place stays until [`Self::close_gaps`]: to close each gap by itself
+    /// would take for ever where there are many.
     fn take(&mut self, section: Section, key: &str) -> Option<Value> {
-        self.root_mut().get_mut(section.as_str())?.as_object_mut()?.shift_remove(key)
+        Some(self.root_mut().get_mut(section.as_str())?.as_object_mut()?.get_mut(key)?.take())
+    }
+
+    /// Removes the places of what was taken.
+    fn close_gaps(&mut self, faults: &[Fault]) {
+        let gone = faults.iter().flat_map(|fault| {
+            let goes = |place: &&EntryPlace| match &fault.remedy {
+                Remedy::MergeInto(kept) | Remedy::RemoveOthers(kept) => *kept != place.key,
+                Remedy::Remove | Remedy::SetAside => true,
+                _ => false,
+            };
+            fault.entries.iter().filter(goes)
+        });
+        let gone: HashSet<(&str, &str)> =
+            gone.map(|place| (place.section.as_str(), place.key.as_str())).collect();
+        for section in Section::ALL {
+            if let Some(Value::Object(entries)) = self.root_mut().get_mut(section.as_str()) {
+                entries.retain(|key, value| !value.is_null() || !gone.contains(&(section.as_str(), key)));
+            }
+        }
     }
 
     /// Keeps it as it is under [`DAMAGED`], in the section's name and under its own key.

@@ -1,5 +1,6 @@
 //! Every cache on the machine as it is now.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +8,7 @@ use std::thread;
 
 use crate::error::{CacheError, VaultError};
 use crate::store::vault::{LockedVault, ProtectorSummary};
-use crate::store::{Content, Place, Places, Silo, SiloFacts, silos};
+use crate::store::{Content, Place, Places, Silo, SiloFacts, damaged_copies, silos};
 
 /// Enough to have all caches read while one of them is slow.
 const MOST_THREADS: usize = 8;
@@ -22,8 +23,8 @@ pub struct Survey {
     pub facts: SiloFacts,
     /// The file that a killed write of ours left beside it.
     pub temporary: Option<PathBuf>,
-    /// What was set aside in its time and still lies beside it.
-    pub damaged_copies: Vec<PathBuf>,
+    /// What stands in the place of its locks and is no file.
+    pub odd_locks: Vec<PathBuf>,
 }
 
 impl Survey {
@@ -37,26 +38,26 @@ impl Survey {
         {
             facts = silo.facts();
         }
-        let (temporary, damaged_copies) = (silo.temporary_left_behind(), silo.damaged_copies());
-        Self { silo, facts, temporary, damaged_copies }
+        let (temporary, odd_locks) = (silo.temporary_left_behind(), silo.odd_locks());
+        Self { silo, facts, temporary, odd_locks }
     }
 
     /// Whether there is anything to tell. A keyring that does not answer is told once, not for
     /// each cache that could be in it.
     fn is_something(&self) -> bool {
-        self.facts.exists
-            || !self.facts.locks.is_empty()
-            || self.temporary.is_some()
-            || !self.damaged_copies.is_empty()
+        self.facts.exists || !self.facts.locks.is_empty() || self.temporary.is_some()
     }
 }
 
 /// Looks at every place in which a tool may keep a cache, several at a time, and lists those where
-/// there is something. Changes nothing; a keyring gets one connection for all that is asked of it.
+/// there is something, and what was set aside beside them in its time. Changes nothing; a keyring
+/// gets one connection for all that is asked of it.
 #[must_use]
-pub fn survey(places: &Places) -> Vec<Survey> {
-    let waiting: Vec<Mutex<Option<Silo>>> =
-        silos(places).into_iter().map(|silo| Mutex::new(Some(silo))).collect();
+pub fn survey(places: &Places) -> (Vec<Survey>, Vec<PathBuf>) {
+    let silos = silos(places);
+    let folders: BTreeSet<&Path> = silos.iter().filter_map(Silo::folder).collect();
+    let copies = folders.into_iter().flat_map(damaged_copies).collect();
+    let waiting: Vec<Mutex<Option<Silo>>> = silos.into_iter().map(|silo| Mutex::new(Some(silo))).collect();
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Vec::with_capacity(waiting.len()));
     let work = || {
@@ -77,7 +78,7 @@ pub fn survey(places: &Places) -> Vec<Survey> {
     });
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.sort_by_key(|(place, _)| *place);
-    found.into_iter().map(|(_, survey)| survey).collect()
+    (found.into_iter().map(|(_, survey)| survey).collect(), copies)
 }
 
 /// The user's vault, as far as it shows itself without a key.

@@ -45,7 +45,8 @@ pub use self::keyring_state::{KeyringState, check_keyring};
 pub use self::memory::MemoryStore;
 pub use self::profile::{PROFILES, Profile};
 pub use self::silo::{
-    Content, FileFacts, FileKind, ItemFacts, LockFacts, Place, Silo, SiloFacts, Writing, silos, silos_of,
+    Content, FileFacts, FileKind, ItemFacts, LockFacts, Place, Silo, SiloFacts, Writing, damaged_copies,
+    silos, silos_of,
 };
 pub(crate) use self::state_file::StateFile;
 pub use self::watch::Stamp;

@@ -34,6 +34,7 @@ use super::profile::{Profile, Site};
 use super::secret_service::{ItemShape, SecretServiceItem};
 use super::{Store, StoreDescription};
 
+pub use self::care::damaged_copies;
 pub use self::facts::{Content, FileFacts, FileKind, ItemFacts, LockFacts, SiloFacts};
 pub use self::find::{silos, silos_of};
 

@@ -1,5 +1,7 @@
 //! What is wrong with one cache: its file, its locks, its content.
 
+use std::path::Path;
+
 use super::super::known::Known;
 use super::super::plan::{dead_entries, removal_of};
 use super::catalogue as sign;
@@ -28,11 +30,21 @@ pub(super) struct Findings<'a> {
 
 impl Findings<'_> {
     pub(super) fn collect(&mut self) {
+        // first, because nothing else can be repaired while they are there
+        for lock in &self.cache.odd_locks {
+            let finding = Finding::new(&sign::LOCK_NO_FILE, lock.display().to_string());
+            let finding = self.repaired_by(Task::SetLockAside { lock: lock.clone() }, finding);
+            if self.is_news(&finding.subject) {
+                self.add(finding);
+            }
+        }
         if let (Place::File(_), Some(file)) = (self.cache.silo.place(), &self.cache.facts.file) {
             self.of_file(file);
         }
         for lock in &self.cache.facts.locks {
-            self.of_lock(lock);
+            if !self.cache.odd_locks.contains(&lock.path) {
+                self.of_lock(lock);
+            }
         }
         self.of_leftovers();
         self.of_content();
@@ -40,6 +52,11 @@ impl Findings<'_> {
 
     fn subject(&self) -> String {
         self.cache.silo.describe().to_string()
+    }
+
+    /// Several caches may share a lock.
+    fn is_news(&self, subject: &str) -> bool {
+        self.found.iter().all(|told| told.subject != subject)
     }
 
     fn add(&mut self, finding: Finding) {
@@ -85,7 +102,7 @@ impl Findings<'_> {
     fn of_lock(&mut self, lock: &LockFacts) {
         let path = lock.path.display().to_string();
         // azd's lock stays where it is, held or not
-        if !path.ends_with(".lockfile") || self.found.iter().any(|told| told.subject == path) {
+        if !path.ends_with(".lockfile") || !self.is_news(&path) {
             return;
         }
         let age = lock.modified.map(|modified| modified.until(self.options.now).as_secs());
@@ -115,11 +132,6 @@ impl Findings<'_> {
         if let Some(temporary) = &self.cache.temporary {
             let finding = Finding::new(&sign::TEMPORARY_LEFT, temporary.display().to_string());
             self.add(self.repaired_by(Task::RemoveTemporary, finding));
-        }
-        for copy in &self.cache.damaged_copies {
-            let path = copy.display().to_string();
-            let fix = format!("rm {}", quoted(&path));
-            self.add(Finding::new(&sign::DAMAGED_COPY, path).fix(fix));
         }
         if let Some(item) = self.cache.facts.item.as_ref().filter(|item| item.count > 1) {
             let finding = Finding::new(&sign::ITEM_DUPLICATE, self.subject());
@@ -225,21 +237,21 @@ impl Findings<'_> {
     }
 
     fn of_error(&mut self, error: &CacheError) {
-        let is_told = |finding: &Finding| {
-            let of_file = [&sign::CACHE_FOREIGN, &sign::CACHE_NO_FILE, &sign::FOLDER_MODE_OPEN];
-            of_file.contains(&finding.sign)
-        };
+        let file = self.cache.facts.file.as_ref();
+        let file = file.filter(|_| matches!(self.cache.silo.place(), Place::File(_)));
+        let is_of_file =
+            matches!(error, CacheError::Io { .. } | CacheError::TooLarge { .. } | CacheError::Unsafe { .. });
+        // the file itself was told of already
+        if is_of_file
+            && file.is_some_and(|file| !file.is_ours || file.is_no_cache() || file.is_folder_open_to_others())
+        {
+            return;
+        }
         let subject = self.subject();
         let finding = match error {
             CacheError::Damaged { detail, .. } => {
                 let finding = Finding::new(&sign::CACHE_DAMAGED, subject).detail(detail.clone());
                 self.repaired_by(Task::SetContentAside, finding)
-            }
-            // as with an odd file, which was told of already; not so in a keyring
-            CacheError::TooLarge { .. } | CacheError::Unsafe { .. }
-                if self.found.last().is_some_and(is_told) =>
-            {
-                return;
             }
             CacheError::KeyGone { detail, .. } => {
                 Finding::new(&sign::CACHE_KEY_GONE, subject).detail(detail.clone()).fix(error.hint())
@@ -262,6 +274,12 @@ impl Findings<'_> {
         };
         self.add(finding);
     }
+}
+
+pub(super) fn of_copy(copy: &Path) -> Finding {
+    let path = copy.display().to_string();
+    let fix = format!("rm -r {}", quoted(&path));
+    Finding::new(&sign::DAMAGED_COPY, path).fix(fix)
 }
 
 /// Whether there is anything in it that others should not see.
@@ -291,7 +309,7 @@ fn counted(defect: &Defect) -> String {
 }
 
 /// As one word of a POSIX shell.
-pub(super) fn quoted(text: &str) -> String {
+fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         text.to_owned()

@@ -137,6 +137,8 @@ signs! {
         "the keyring does not answer; perhaps it asks something where nobody sees it"
     LOCK_HELD_LONG "lock-held-long" Warning
         "a lock has been held for long; tools wait for seconds and then fail"
+    LOCK_NO_FILE "lock-not-a-file" Problem
+        "in a lock's place is something that is no file, so nobody can take the lock"
     LOCK_STALE "lock-stale" Warning
         "a lock was left behind by a process that is gone: Node and Python wait for it and fail"
     NULL_VALUE "null-value" Problem

@@ -10,6 +10,7 @@ mod machine;
 mod repair;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -69,6 +70,8 @@ impl ExaminationOptions {
 pub struct Examination {
     /// Every cache that there is.
     pub caches: Vec<Survey>,
+    /// What was set aside in its time and is still there.
+    pub damaged_copies: Vec<PathBuf>,
     /// The keyring; `None` where the platform needs no Secret Service.
     pub keyring: Option<KeyringState>,
     /// The user's vault.
@@ -159,12 +162,12 @@ impl fmt::Display for Finding {
 /// that is removed again.
 #[must_use]
 pub fn examine(options: &ExaminationOptions) -> Examination {
-    let (caches, keyring, network) = thread::scope(|scope| {
+    let (surveyed, keyring, network) = thread::scope(|scope| {
         let network = scope.spawn(|| (!options.offline).then(|| Network::look(options)));
         let keyring = scope.spawn(check_keyring);
-        let caches = survey(&options.places);
+        let surveyed = survey(&options.places);
         // a thread that panicked found nothing out
-        (caches, keyring.join().unwrap_or_default(), network.join().unwrap_or_default())
+        (surveyed, keyring.join().unwrap_or_default(), network.join().unwrap_or_default())
     });
     let surroundings = Surroundings {
         keyring,
@@ -172,7 +175,7 @@ pub fn examine(options: &ExaminationOptions) -> Examination {
         proxies: ProxySettings::of_environment(),
         network,
     };
-    conclude(options, caches, surroundings)
+    conclude(options, surveyed, surroundings)
 }
 
 /// Looks at the caches once more; what they stand on is taken over.
@@ -183,7 +186,11 @@ pub fn examine_again(options: &ExaminationOptions, before: Examination) -> Exami
     conclude(options, survey(&options.places), surroundings)
 }
 
-fn conclude(options: &ExaminationOptions, caches: Vec<Survey>, surroundings: Surroundings) -> Examination {
+fn conclude(
+    options: &ExaminationOptions,
+    (caches, damaged_copies): (Vec<Survey>, Vec<PathBuf>),
+    surroundings: Surroundings,
+) -> Examination {
     let keyring_works = !matches!(&surroundings.keyring, Some(state) if *state != KeyringState::Works);
     // without a memory that can be read nothing is known to be dead
     let known = Memory::of(&options.places).recall().ok();
@@ -192,7 +199,8 @@ fn conclude(options: &ExaminationOptions, caches: Vec<Survey>, surroundings: Sur
         let known = known.as_ref();
         caches::Findings { place, cache, options, keyring_works, known, found: &mut findings }.collect();
     }
+    findings.extend(damaged_copies.iter().map(|copy| caches::of_copy(copy)));
     surroundings.findings(options, &mut findings);
     let Surroundings { keyring, vault, proxies, network } = surroundings;
-    Examination { caches, keyring, vault, proxies, network, findings, now: options.now }
+    Examination { caches, damaged_copies, keyring, vault, proxies, network, findings, now: options.now }
 }

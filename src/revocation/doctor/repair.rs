@@ -1,5 +1,7 @@
 //! Doing what a finding says, under the cache's own lock and only as far as it is still so.
 
+use std::path::PathBuf;
+
 use super::{Examination, Finding};
 use crate::document::{Change, ChangeSet, Defect};
 use crate::error::CacheError;
@@ -27,6 +29,8 @@ pub(super) enum Task {
     SetContentAside,
     /// Something that can be no cache is renamed.
     SetFileAside,
+    /// Something in a lock's place that can be no lock is renamed.
+    SetLockAside { lock: PathBuf },
     /// The file's mode.
     TightenFile,
     /// The folder's mode.
@@ -70,7 +74,9 @@ impl Repair {
             },
             Task::RemoveDead(_) => "remove the dead refresh tokens",
             Task::RemoveTemporary => "remove it, as the next write would",
-            Task::SetContentAside | Task::SetFileAside => "rename it, so that it is out of the way and kept",
+            Task::SetContentAside | Task::SetFileAside | Task::SetLockAside { .. } => {
+                "rename it, so that it is out of the way and kept"
+            }
             Task::TightenFile => "take from others the right to read and write it",
             Task::TightenFolder => "take from others the right to write there",
         }
@@ -100,6 +106,9 @@ impl Examination {
             return Ok(Repaired::NotNeeded);
         };
         let done = |changed: bool| if changed { Repaired::Done(None) } else { Repaired::NotNeeded };
+        let set_aside = |aside: Option<PathBuf>| {
+            aside.map_or(Repaired::NotNeeded, |path| Repaired::Done(Some(path.display().to_string())))
+        };
         let silo = &cache.silo;
         match task {
             Task::FreeLocks => silo.free_stale_locks(deadline).map(|()| Repaired::Done(None)),
@@ -120,11 +129,8 @@ impl Examination {
                 let aside = store.discard(deadline)?;
                 Ok(aside.map_or(Repaired::NotNeeded, |place| Repaired::Done(Some(place))))
             }
-            Task::SetFileAside => {
-                let aside = silo.set_odd_file_aside(SystemClock.now(), deadline)?;
-                let aside = aside.map(|path| path.display().to_string());
-                Ok(aside.map_or(Repaired::NotNeeded, |place| Repaired::Done(Some(place))))
-            }
+            Task::SetFileAside => silo.set_odd_file_aside(SystemClock.now(), deadline).map(set_aside),
+            Task::SetLockAside { lock } => silo.set_odd_lock_aside(lock, SystemClock.now()).map(set_aside),
             Task::TightenFile => silo.make_file_private(deadline).map(done),
             Task::TightenFolder => silo.make_folder_private(deadline).map(done),
         }

@@ -44,22 +44,29 @@ impl Silo {
         temporary_of(path).filter(|temporary| temporary.symlink_metadata().is_ok())
     }
 
-    /// What was set aside in its time, and still lies beside it.
+    /// The folder in which its file lies; `None` for an item of a keyring.
     #[must_use]
-    pub fn damaged_copies(&self) -> Vec<PathBuf> {
-        let Place::File(path) = self.place() else { return Vec::new() };
-        let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
-        else {
-            return Vec::new();
-        };
-        let start = format!("{name}.damaged-");
-        let entries = fs::read_dir(folder).into_iter().flatten().take(4096).flatten();
-        let mut copies: Vec<_> = entries
-            .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(&start)))
-            .map(|entry| entry.path())
-            .collect();
-        copies.sort();
-        copies
+    pub fn folder(&self) -> Option<&Path> {
+        let Place::File(path) = self.place() else { return None };
+        path.parent()
+    }
+
+    /// What stands in a lock's place and is no file: nobody can take such a lock.
+    #[must_use]
+    pub fn odd_locks(&self) -> Vec<PathBuf> {
+        let locks = self.site.files.lock.iter().filter(|path| is_odd(path));
+        locks.map(Path::to_owned).collect()
+    }
+
+    /// Renames what stands in this lock's place and is no file, and says to what. No lock is taken
+    /// for that: there is none to be had.
+    ///
+    /// # Errors
+    /// [`CacheError::ReadOnly`], and what the system says.
+    pub fn set_odd_lock_aside(&self, lock: &Path, now: UnixTime) -> Result<Option<PathBuf>, CacheError> {
+        self.may_write()?;
+        let is_ours = self.site.files.lock.iter().any(|own| own == lock);
+        if is_ours && is_odd(lock) { rename_aside(lock, now).map(Some) } else { Ok(None) }
     }
 
     /// Makes the file private; `false` if it is already, or gone.
@@ -99,11 +106,7 @@ impl Silo {
             if !facts.is_no_cache() {
                 return Ok(None);
             }
-            let mut name = facts.path.file_name().unwrap_or_default().to_owned();
-            name.push(format!(".damaged-{now}"));
-            let aside = facts.path.with_file_name(name);
-            fs::rename(&facts.path, &aside).map_err(CacheError::io("rename", &facts.path))?;
-            Ok(Some(aside))
+            rename_aside(&facts.path, now).map(Some)
         })
     }
 
@@ -130,8 +133,13 @@ impl Silo {
     }
 
     fn lock(&self, deadline: Deadline) -> Result<CacheLock, CacheError> {
+        self.may_write()?;
+        CacheLock::acquire(&self.site.files.lock, deadline)
+    }
+
+    fn may_write(&self) -> Result<(), CacheError> {
         match self.writing() {
-            Writing::Guarded(_) | Writing::Writable => CacheLock::acquire(&self.site.files.lock, deadline),
+            Writing::Guarded(_) | Writing::Writable => Ok(()),
             Writing::ReadOnly { why, instead } => {
                 Err(CacheError::ReadOnly { place: self.describe().to_string(), why, instead })
             }
@@ -147,6 +155,32 @@ impl Silo {
         let _held = self.lock(deadline)?;
         FileFacts::of(&self.site.files.path).map_or_else(|| Ok(T::default()), |facts| work(&facts))
     }
+}
+
+/// What was set aside in its time, and still lies in this folder.
+#[must_use]
+pub fn damaged_copies(folder: &Path) -> Vec<PathBuf> {
+    let is_copy = |name: &str| {
+        let time = name.rsplit_once(".damaged-").map(|(_, time)| time);
+        time.is_some_and(|time| !time.is_empty() && time.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten().take(4096).flatten();
+    let copies = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_copy));
+    let mut copies: Vec<_> = copies.map(|entry| entry.path()).collect();
+    copies.sort();
+    copies
+}
+
+fn is_odd(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file())
+}
+
+fn rename_aside(path: &Path, now: UnixTime) -> Result<PathBuf, CacheError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".damaged-{now}"));
+    let aside = path.with_file_name(name);
+    fs::rename(path, &aside).map_err(CacheError::io("rename", path))?;
+    Ok(aside)
 }
 
 #[cfg(unix)]
