@@ -38,6 +38,7 @@ mod interop_python;
 mod kills;
 mod locks;
 mod many_processes;
+mod profiles;
 mod proxies;
 mod share;
 mod signals;
