@@ -32,6 +32,7 @@ mod examples;
 mod explain;
 mod faults;
 mod front_doors;
+mod hostile_profiles;
 mod hostile_requests;
 mod interop_node;
 mod interop_python;
