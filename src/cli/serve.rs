@@ -1,6 +1,7 @@
 //! `tokenkeep serve`: the doors without a child, for a container or a program that runs already.
 
 use std::io;
+#[cfg(unix)]
 use std::path::Path;
 use std::time::Duration;
 

@@ -11,6 +11,7 @@ pub(super) enum Hosts {
     Exactly(String),
     /// Behind a socket, which no browser reaches: a relay of any port, or a client that has to name
     /// something (azd names `azd-auth`).
+    #[cfg_attr(not(unix), allow(dead_code, reason = "there are no sockets"))]
     BehindSocket,
 }
 

@@ -5,6 +5,8 @@
 
 mod app_service;
 mod az;
+#[cfg(unix)]
+mod az_client;
 mod azd;
 mod desk;
 mod gate;
@@ -26,7 +28,8 @@ use crate::token::AccessToken;
 
 use self::desk::{Asked, Refusal};
 
-pub(crate) use self::az::token as az_token;
+#[cfg(unix)]
+pub(crate) use self::az_client::token as az_token;
 pub(crate) use self::desk::Desk;
 pub(crate) use self::grant::{AllowedScopes, AllowedTenants, Grant, Terms};
 pub(crate) use self::listening::Listening;
