@@ -11,7 +11,7 @@ use emulator::{TENANT_ONE, TENANT_TWO, USER_ONE, USER_TWO};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{GRAPH, SCOPE, World, first_line, node, python, run, through};
+use crate::support::{Agent, GRAPH, SCOPE, World, first_line, node, python, run, through};
 
 const VAULT: &str = "https://vault.azure.net/.default";
 
@@ -565,4 +565,44 @@ fn the_list_of_grants_is_in_the_sessions_folder_and_in_no_open_one() {
     let refused =
         run(command.env("XDG_RUNTIME_DIR", &runtime)).exits(125).says("others may enter it: mode 0777");
     assert_eq!(refused.stdout, "");
+}
+
+#[test]
+fn a_child_is_served_by_the_agent_while_there_is_one_and_without_it_nothing_is_lost() {
+    let world = signed_in();
+    let agent = Agent::of(&world);
+    let sdk = python("any_credential.py");
+    for _ in 0..3 {
+        let answer = run(&mut exec(&world, &[], &sdk, &["--scope", VAULT])).ok().json();
+        assert_eq!(claims_of(&answer["token"])["upn"], USER_ONE);
+    }
+    let counters = agent.status()["counters"].clone();
+    assert_eq!((&counters["token_requests"], &counters["refreshes"]), (&json!(3), &json!(1)), "{counters}");
+    let denied = run(&mut exec(&world, &["--scope-allow", "https://a"], &sdk, &["--scope", VAULT]));
+    assert!(denied.stdout.contains("--scope-allow"), "{denied:?}");
+    assert_eq!(agent.status()["counters"]["token_requests"], 3, "the grant's own list comes first");
+    run(&mut sh(&world, &["--account", "nobody"], ":")).exits(125).says("no account");
+
+    // the agent ends in the middle of a child's life, and comes back
+    let script = format!(
+        "read -r _; \"$@\" --scope {VAULT} && \"$@\" --scope https://storage.azure.com/.default; echo asked; \
+         read -r _; exec \"$@\" --scope {VAULT}"
+    );
+    let mut command = exec(&world, &[], &Command::new("sh"), &["-c", &script, "sh"]);
+    command.arg(sdk.get_program()).args(sdk.get_args());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    agent.terminate();
+    assert_eq!(agent.ended().0, Some(0));
+    let mut input = child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut input, b"\n").unwrap();
+    let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut said = String::new();
+    while !said.ends_with("asked\n") {
+        assert_ne!(std::io::BufRead::read_line(&mut output, &mut said).unwrap(), 0, "{said}");
+    }
+    assert_eq!(said.matches("\"ok\": true").count(), 2, "{said}");
+    let agent = Agent::of(&world);
+    std::io::Write::write_all(&mut input, b"\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(agent.status()["counters"]["token_requests"], 1);
 }

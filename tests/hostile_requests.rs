@@ -317,7 +317,10 @@ fn an_expired_or_revoked_grant_gives_out_nothing_and_its_server_ends() {
 #[test]
 fn half_sent_requests_and_idle_connections_keep_nobody_out() {
     let world = signed_in();
-    let served = served(&world, &[]);
+    let log = world.home().join("log");
+    let mut command = world.command(&["serve", "--json", "--scope-allow", ARM]);
+    command.env("RUST_LOG", "tokenkeep=debug").stderr(std::fs::File::create(&log).unwrap());
+    let served = Served::by(&mut command);
     let count = proofs(8_000).max(300);
     let mut idle = Vec::new();
     for number in 0..count {
@@ -344,5 +347,8 @@ fn half_sent_requests_and_idle_connections_keep_nobody_out() {
     assert!(reply["message"].as_str().unwrap().contains("too long"), "{reply}");
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", served.pid())).unwrap().count();
     assert!(descriptors < 200, "{descriptors}");
+    // and not because they have been waited for
+    let made_room = std::fs::read_to_string(&log).unwrap().matches("makes room").count();
+    assert!(made_room > count / 4, "{made_room} of {count}");
     report("idle-connections", &format!("idle or half-sent connections: {count}, refused clients: 0"));
 }

@@ -240,6 +240,22 @@ impl Account {
     }
 }
 
+#[cfg(feature = "cli")]
+impl From<Account> for CachedAccount {
+    fn from(account: Account) -> Self {
+        let client =
+            |client: AccountClient| CachedClient { client_id: client.client_id, family_id: client.family_id };
+        Self {
+            home_account_id: account.home_account_id,
+            environment: account.environment,
+            username: account.username,
+            home_tenant: account.home_tenant,
+            realms: account.tenants,
+            clients: account.clients.into_iter().map(client).collect(),
+        }
+    }
+}
+
 /// A client that an account has a refresh token of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[non_exhaustive]

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use super::doors;
 use super::failure::Failure;
 use super::output::{Output, json_text, printable};
+use super::runtime;
 use super::settings::{Settings, variable};
 use super::times;
 use crate::serve;
@@ -274,7 +275,7 @@ fn answer(query: &Query) -> Result<Zeroizing<Vec<u8>>, Problem> {
     };
     let subscription = query.subscription.as_deref().map(subscription_of_profile).transpose()?;
     let tenant = subscription.as_ref().map_or(query.tenant.as_deref(), |found| found.tenant.as_deref());
-    let runtime = doors::runtime().map_err(|failure| failed(failure.to_string()))?;
+    let runtime = runtime::start().map_err(|failure| failed(failure.to_string()))?;
     let token =
         runtime.block_on(serve::az_token(&address, &secret, &query.scopes, tenant)).map_err(failed)?;
     let expires_on = UnixTime::from_seconds(token.expires_on);

@@ -1,25 +1,31 @@
 //! What `exec` and `serve` share: an account, a grant, and the doors in front of them.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use tokio::runtime::Runtime;
 
+use super::account;
 use super::arguments::GrantOptions;
 use super::caches::OpenCache;
 use super::failure::Failure;
+use super::output::Output;
 use super::settings::Settings;
-use super::token;
-use crate::cloud::TenantId;
-use crate::credential::{SharedTokenCacheCredential, TokenCredential};
-use crate::error::InvalidArgument;
+use super::{record, token, via_agent};
+use crate::agent_client::AgentClient;
+use crate::agent_client::protocol::Account;
+use crate::cloud::{self, TenantId};
+use crate::credential::{BoxFuture, SharedTokenCacheCredential, TokenCredential};
+use crate::document::CachedAccount;
+use crate::error::{CacheError, Error, InvalidArgument};
 use crate::record::AuthenticationRecord;
 use crate::serve::{AllowedScopes, AllowedTenants, Desk, Entry, Grant, Listening, Registry, Server, Terms};
+use crate::store::Store;
 use crate::store::vault::{Attempts, ProtectorKind, Unattended, Unlocking};
 use crate::time::{Clock as _, SystemClock, UnixTime};
+use crate::token::{AccessToken, TokenRequest};
 
 /// Whose tokens a grant is about.
 pub(super) struct Behind {
@@ -29,9 +35,9 @@ pub(super) struct Behind {
 }
 
 impl Behind {
-    /// Opens the cache and chooses the account; a person may be asked to unlock a vault, but only
-    /// now and never in the middle of another program's work.
-    pub(super) fn open(options: &GrantOptions, settings: &Settings) -> Result<Self, Failure> {
+    /// Chooses the account: by the agent if there is one, else by the cache. Then a person may be
+    /// asked to unlock a vault, but only now and never in the middle of another program's work.
+    pub(super) fn open(options: &GrantOptions, settings: &Settings, output: Output) -> Result<Self, Failure> {
         let prompts = Arc::new(AtomicBool::new(true));
         let unlocking = UntilServing {
             person: Arc::clone(&settings.unlocking),
@@ -39,19 +45,112 @@ impl Behind {
             prompts: Arc::clone(&prompts),
         };
         let settings = settings.with_unlocking(Arc::new(unlocking));
-        let cache = OpenCache::open(&settings, false)?;
-        let record = token::of_account(options.account.as_deref(), &cache, &settings)?;
-        let of_credential = settings
-            .credential(Arc::clone(&cache.store))
-            .authentication_record(record.clone())
-            // which ones it may be is the grant's affair
-            .additionally_allowed_tenants(["*"]);
-        let credential = Arc::new(SharedTokenCacheCredential::new(of_credential)?);
-        Ok(Self { credential, record, prompts })
+        let hint = options.account.as_deref();
+        let agent = via_agent::client(&settings);
+        let told = match &agent {
+            Some(agent) => via_agent::ask(agent, agent.ask_accounts(), output)?,
+            None => None,
+        };
+        let (record, store) = match told {
+            Some(accounts) => (of_agents_account(accounts, hint, &settings)?, None),
+            None => {
+                let cache = OpenCache::open(&settings, false)?;
+                (token::of_account(hint, &cache, &settings)?, Some(cache.store))
+            }
+        };
+        let alone = Alone { settings, record: record.clone(), credential: OnceLock::new() };
+        if let Some(store) = store {
+            alone.on(store)?;
+        }
+        let agent = agent.map(|agent| agent.account(record.home_account_id()));
+        Ok(Self { credential: Arc::new(AgentFirst { agent, alone }), record, prompts })
     }
 
     pub(super) const fn tenant(&self) -> &TenantId {
         self.record.tenant_id()
+    }
+}
+
+/// The record of the account that the hint means, among those that the agent knows.
+fn of_agents_account(
+    accounts: Vec<Account>,
+    hint: Option<&str>,
+    settings: &Settings,
+) -> Result<AuthenticationRecord, Failure> {
+    let host = settings.authority.host();
+    // a login for continuous access evaluation alone gives no token here
+    let fits = |account: &Account| {
+        cloud::same_cloud(&account.environment, host)
+            && account.caches.iter().any(|cache| !cache.ends_with(".cae"))
+    };
+    let (mut default, mut known) = (None, Vec::new());
+    for account in accounts.into_iter().filter(fits) {
+        if account.default {
+            default = Some(account.home_account_id.clone());
+        }
+        known.push(CachedAccount::from(account));
+    }
+    let cache = settings.cache.name.as_str();
+    let chosen = account::choose(&known, hint, default.as_deref(), settings.client_id(), cache)?;
+    Ok(record::of_account(chosen, settings))
+}
+
+/// The agent's tokens while there is an agent, and otherwise our own.
+#[derive(Debug)]
+struct AgentFirst {
+    agent: Option<AgentClient>,
+    alone: Alone,
+}
+
+impl AgentFirst {
+    async fn token(&self, request: &TokenRequest) -> Result<AccessToken, Error> {
+        if let Some(agent) = &self.agent
+            && let Some(token) = via_agent::token(agent, request).await?
+        {
+            return Ok(token);
+        }
+        self.alone.credential().await?.get_token(request).await
+    }
+}
+
+impl TokenCredential for AgentFirst {
+    fn get_token<'a>(&'a self, request: &'a TokenRequest) -> BoxFuture<'a, Result<AccessToken, Error>> {
+        Box::pin(self.token(request))
+    }
+}
+
+/// Our own engine, opened when it is first needed.
+#[derive(Debug)]
+struct Alone {
+    settings: Settings,
+    record: AuthenticationRecord,
+    credential: OnceLock<SharedTokenCacheCredential>,
+}
+
+impl Alone {
+    fn on(&self, store: Arc<dyn Store>) -> Result<&SharedTokenCacheCredential, Error> {
+        let options = self
+            .settings
+            .credential(store)
+            .authentication_record(self.record.clone())
+            // which ones it may be is the grant's affair
+            .additionally_allowed_tenants(["*"]);
+        let credential = SharedTokenCacheCredential::new(options)?;
+        Ok(self.credential.get_or_init(|| credential))
+    }
+
+    async fn credential(&self) -> Result<&SharedTokenCacheCredential, Error> {
+        if let Some(credential) = self.credential.get() {
+            return Ok(credential);
+        }
+        let settings = self.settings.clone();
+        // a keyring may take its time
+        let opened = tokio::task::spawn_blocking(move || settings.open_store(false)).await;
+        let store = opened.map_err(|error| {
+            let path = self.settings.places.home.clone();
+            CacheError::Io { action: "open the cache below", path, source: Arc::new(error.into()) }
+        })??;
+        self.on(store)
     }
 }
 
@@ -144,13 +243,6 @@ pub(super) fn registry(settings: &Settings) -> Registry {
     Registry::below(&settings.places.running())
 }
 
-pub(super) fn runtime() -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::file("starting", "the runtime"))
-}
-
 /// Unlocks with a person's help until the doors are open, and alone from then on.
 #[derive(Debug)]
 struct UntilServing {
@@ -171,7 +263,32 @@ impl Unlocking for UntilServing {
 
 #[cfg(test)]
 mod tests {
+    use crate::error::ProtectorError;
+
     use super::*;
+
+    #[derive(Debug)]
+    struct Person;
+
+    impl Unlocking for Person {
+        fn attempts<'a>(&'a self, _kinds: &'a [ProtectorKind]) -> Attempts<'a> {
+            Box::new(std::iter::once(Err(ProtectorError::PromptRefused)))
+        }
+    }
+
+    #[test]
+    fn nobody_is_asked_once_the_doors_are_open() {
+        let prompts = Arc::new(AtomicBool::new(true));
+        let unlocking = UntilServing {
+            person: Arc::new(Person),
+            alone: Unattended::default(),
+            prompts: Arc::clone(&prompts),
+        };
+        let asked = || unlocking.attempts(&[ProtectorKind::Passphrase]).count();
+        assert_eq!(asked(), 1);
+        prompts.store(false, Ordering::Relaxed);
+        assert_eq!(asked(), 0);
+    }
 
     #[test]
     fn a_duration_is_in_hours_minutes_and_seconds() {

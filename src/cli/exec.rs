@@ -14,6 +14,8 @@ use super::arguments::Exec;
 use super::az_shim::Shim;
 use super::doors::{self, Behind, Doors, Purpose};
 use super::failure::Failure;
+use super::output::Output;
+use super::runtime;
 use super::settings::Settings;
 #[cfg(unix)]
 use super::signals;
@@ -37,16 +39,16 @@ pub(super) fn exit_code(failure: &Failure) -> u8 {
     }
 }
 
-pub(super) fn run(arguments: &Exec, settings: &Settings) -> Result<ExitCode, Failure> {
+pub(super) fn run(arguments: &Exec, settings: &Settings, output: Output) -> Result<ExitCode, Failure> {
     doors::check(&arguments.grant)?;
     let Some((program, program_arguments)) = arguments.command.split_first() else {
         return Err(Failure::usage("no command was given", "say what to run: tokenkeep exec -- COMMAND"));
     };
-    let behind = Behind::open(&arguments.grant, settings)?;
+    let behind = Behind::open(&arguments.grant, settings, output)?;
     let mut command = Command::new(program);
     command.args(program_arguments);
 
-    let runtime = doors::runtime()?;
+    let runtime = runtime::start()?;
     let ended = runtime.block_on(async {
         let listening = Listening::on_loopback(0).await.map_err(Failure::file("listening on", LOOPBACK))?;
         let address = listening.address().unwrap_or_default().to_owned();

@@ -107,7 +107,7 @@ fn run(
     output: Output,
 ) -> Result<ExitCode, Failure> {
     match command {
-        Command::Exec(arguments) => return exec::run(arguments, &settings()?),
+        Command::Exec(arguments) => return exec::run(arguments, &settings()?, output),
         Command::Accounts(arguments) => accounts::run(arguments, &settings()?, output),
         Command::Agent(arguments) => agent::run(arguments, &settings()?, output),
         Command::Audit(arguments) => audit::run(arguments, &settings()?, output),

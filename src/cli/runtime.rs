@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 
+use tokio::runtime::Runtime;
+
 use super::failure::Failure;
 use crate::error::Error;
 
@@ -12,11 +14,7 @@ pub(super) fn wait_for<T>(work: impl Future<Output = Result<T, Error>>) -> Resul
 
 /// The same for work of any outcome.
 pub(super) fn finish<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::file("starting", "the runtime"))?;
-    runtime.block_on(async {
+    start()?.block_on(async {
         tokio::select! {
             // A cached token is there at once, and nothing is set up for signals.
             biased;
@@ -30,11 +28,7 @@ pub(super) fn finish<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
 pub(super) fn until_interrupted(
     work: impl Future<Output = Result<Infallible, Failure>>,
 ) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::file("starting", "the runtime"))?;
-    runtime.block_on(async {
+    start()?.block_on(async {
         tokio::select! {
             biased;
             () = interrupted() => Ok(()),
@@ -42,6 +36,14 @@ pub(super) fn until_interrupted(
             failed = work => match failed? {},
         }
     })
+}
+
+/// The runtime alone, for work that has its own way with signals.
+pub(super) fn start() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::file("starting", "the runtime"))
 }
 
 #[cfg(unix)]

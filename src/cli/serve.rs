@@ -14,6 +14,7 @@ use super::doors::{self, Behind, Doors, Purpose};
 use super::failure::Failure;
 use super::output::{self, Output};
 use super::private_file;
+use super::runtime;
 use super::settings::Settings;
 use crate::serve::{self, AllowedScopes, Grant, Listening};
 
@@ -48,8 +49,8 @@ pub(super) fn run(arguments: &Serve, settings: &Settings, output: Output) -> Res
     if let Some(file) = &arguments.env_file {
         private_file::check(file)?;
     }
-    let behind = Behind::open(&options, settings)?;
-    let runtime = doors::runtime()?;
+    let behind = Behind::open(&options, settings, output)?;
+    let runtime = runtime::start()?;
     let served = runtime.block_on(async {
         let (listening, address) = listen(arguments).await?;
         let purpose = Purpose { way: "serve", command: None, socket: arguments.socket.as_deref() };
@@ -153,7 +154,7 @@ async fn told_to_end() -> io::Result<()> {
 /// Inside a container: its loopback leads to the socket that it was given.
 #[cfg(unix)]
 fn relay(socket: &Path, port: u16, output: Output) -> Result<(), Failure> {
-    let runtime = doors::runtime()?;
+    let runtime = runtime::start()?;
     runtime.block_on(async {
         let listening = |error| Failure::file("listening on", format!("127.0.0.1:{port}"))(error);
         let listener =

@@ -4,7 +4,11 @@ use super::failure::Failure;
 use super::output::Output;
 use super::runtime;
 use super::settings::{Settings, variable};
-use crate::agent_client::{AgentClient, AskError, CallError, socket_path};
+#[cfg(unix)]
+use crate::agent_client::CallError;
+use crate::agent_client::{AgentClient, AskError, socket_path};
+use crate::error::Error;
+use crate::token::{AccessToken, TokenRequest};
 
 /// The agent that may answer for this call; `None` if none shall.
 pub(super) fn client(settings: &Settings) -> Option<AgentClient> {
@@ -45,17 +49,37 @@ pub(super) fn ask<T>(
         Err(error) => Err(error.into()),
     };
     match answered {
-        Ok(answer) => Ok(Some(answer)),
-        Err(AskError::Refused(refusal)) if refusal.leaves_it_to_the_client() => {
-            tracing::info!(kind = refusal.kind, message = refusal.message, "doing without the agent");
-            Ok(None)
-        }
-        Err(AskError::Refused(refusal)) => Err(Failure::Library(refusal.into_error())),
         #[cfg(unix)]
         Err(AskError::Call(CallError::Place(error))) => {
             output.remark(&format!("{error}; going on without the agent"))?;
             Ok(None)
         }
+        answered => Ok(judge(answered)?),
+    }
+}
+
+/// The same for a token and without a word: for a program that asks for long after it was started,
+/// when the agent may have come or gone.
+pub(super) async fn token(
+    client: &AgentClient,
+    request: &TokenRequest,
+) -> Result<Option<AccessToken>, Error> {
+    match client.is_there() {
+        Ok(true) => judge(client.ask_token(request).await),
+        Ok(false) => Ok(None),
+        Err(error) => judge(Err(error.into())),
+    }
+}
+
+/// What was answered; `None` if this process has to go on by itself.
+fn judge<T>(answered: Result<T, AskError>) -> Result<Option<T>, Error> {
+    match answered {
+        Ok(answer) => Ok(Some(answer)),
+        Err(AskError::Refused(refusal)) if refusal.leaves_it_to_the_client() => {
+            tracing::info!(kind = refusal.kind, message = refusal.message, "doing without the agent");
+            Ok(None)
+        }
+        Err(AskError::Refused(refusal)) => Err(refusal.into_error()),
         Err(AskError::Call(error)) => {
             tracing::info!(%error, "doing without the agent");
             Ok(None)

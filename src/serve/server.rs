@@ -89,6 +89,7 @@ impl Open {
         if self.all.len() >= CONNECTIONS
             && let Some((task, _)) = self.oldest_idle().and_then(|at| self.all.remove(at))
         {
+            tracing::debug!("an idle connection makes room");
             task.abort();
         }
         let asked = Arc::new(AtomicBool::new(false));
