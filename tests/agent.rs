@@ -189,6 +189,39 @@ fn a_token_that_is_due_is_given_at_once_and_renewed_behind() {
 }
 
 #[test]
+fn a_token_that_somebody_asked_for_is_renewed_before_it_expires() {
+    let world = World::plaintext();
+    // Valid enough for clients, but for less than the agent would have it.
+    world.emulator.set(|settings| settings.access_token_lifetime = 500);
+    world.login(USER_ONE, &[]);
+    world.login(USER_TWO, &[]);
+    world.emulator.set(|settings| settings.access_token_lifetime = 4899);
+    world.emulator.reset_log();
+    let agent = Agent::of(&world);
+    let ask = json!({"scopes": [SCOPE], "account": USER_ONE});
+    let first = agent.token(&world, &ask).ok();
+    assert_eq!(first["found"], "cache");
+    arrived(&world, REFRESH, 1);
+    loop {
+        let later = agent.token(&world, &ask).ok();
+        assert_eq!(later["found"], "cache", "nobody waits for it");
+        if later["token"] != first["token"] {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    while agent.status()["counters"]["renewed_ahead"] != 1 {
+        std::thread::yield_now();
+    }
+    let status = agent.status();
+    let planned = status["next_refreshes"].as_array().unwrap();
+    assert_eq!(planned.len(), 1, "nobody asked for the other one's: {status}");
+    assert_eq!(planned[0]["username"], USER_ONE);
+    assert!(planned[0]["at"].as_i64().unwrap() > status["started_at"].as_i64().unwrap() + 3_000);
+    assert_eq!(world.emulator.count(REFRESH), 1);
+}
+
+#[test]
 fn cached_tokens_are_served_while_the_provider_is_down_and_a_refusal_is_asked_for_once() {
     let world = World::plaintext();
     world.login(USER_ONE, &[]);

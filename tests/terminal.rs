@@ -7,7 +7,8 @@ use emulator::{Answer, Script, USER_ONE, USER_TWO};
 
 use crate::support::{SCOPE, World, on_a_terminal, run, tokenkeep_in};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 19] = [
+    "agent",
     "login",
     "token",
     "accounts",
@@ -16,7 +17,10 @@ const COMMANDS: [&str; 15] = [
     "clear",
     "share",
     "doctor",
+    "exec",
     "explain",
+    "grants",
+    "serve",
     "completions",
     "man",
     "vault",
@@ -177,7 +181,6 @@ fn help_names_no_command_and_no_option_that_does_not_exist() {
     helps.push(world.run(&["accounts", "default", "--help"]).ok().stdout);
     helps.push(world.run(&["record", "export", "--help"]).ok().stdout);
     for help in &helps {
-        assert!(!help.contains("agent"), "{help}");
         for (_, after) in help.match_indices("tokenkeep ").map(|(at, found)| help.split_at(at + found.len()))
         {
             let word: String = after.chars().take_while(char::is_ascii_lowercase).collect();

@@ -85,12 +85,12 @@ pub(crate) enum CallError {
     #[error(transparent)]
     Place(#[from] PlaceError),
     /// The agent does not answer, stopped doing so, or says what nobody understands.
-    #[cfg_attr(not(unix), expect(dead_code, reason = "nobody is there to be silent"))]
     #[error("the agent at {} does not answer: {detail}", path.display())]
     Silent { path: PathBuf, detail: String },
 }
 
 /// An answer of whatever kind.
+#[cfg_attr(not(unix), allow(dead_code, reason = "nobody is there to answer"))]
 #[derive(Debug)]
 struct Reply {
     is_success: bool,

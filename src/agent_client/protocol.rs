@@ -167,6 +167,7 @@ pub struct Who {
     pub home_account_id: String,
 }
 
+#[cfg(all(feature = "cli", unix))]
 impl Who {
     pub(crate) const fn new(username: String, home_account_id: String) -> Self {
         Self { username, home_account_id }
@@ -416,6 +417,7 @@ pub struct StateAnswer {
     pub state: State,
 }
 
+#[cfg(all(feature = "cli", unix))]
 impl StateAnswer {
     pub(crate) const fn new(state: State) -> Self {
         Self { version: 1, state }

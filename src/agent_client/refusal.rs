@@ -5,9 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::TenantId;
+#[cfg(any(all(feature = "cli", unix), test))]
+use crate::error::with_causes;
 use crate::error::{
     AuthenticationFailed, Candidate, Error, InteractionReason, InteractionRequired, NetworkError,
-    ProviderError, RelayedError, RemovedGrant, with_causes,
+    ProviderError, RelayedError, RemovedGrant,
 };
 use crate::time::UnixTime;
 use crate::token::{Claims, Scopes};
@@ -145,6 +147,7 @@ pub struct Meant {
     pub home_tenant: String,
 }
 
+#[cfg(any(all(feature = "cli", unix), test))]
 impl ErrorAnswer {
     /// Tells an error of the library.
     pub(crate) fn of(error: &Error) -> Self {
@@ -193,6 +196,7 @@ impl ErrorAnswer {
 impl Refusal {
     /// Whether a client may do by itself what this agent cannot: of another version or home, busy,
     /// in trouble of its own, or without a way into the cache that the client may have.
+    #[cfg(any(feature = "cli", test))]
     pub(crate) fn leaves_it_to_the_client(&self) -> bool {
         // Waiting for them once more would end no better.
         let waited = ["cache_lock_timeout", "cache_timeout", "vault_busy", "vault_keyring_timeout"];
@@ -256,6 +260,7 @@ impl Refusal {
     }
 }
 
+#[cfg(any(all(feature = "cli", unix), test))]
 impl Detail {
     fn of(error: &Error) -> Option<Self> {
         let provider = error.provider().map(Provider::of);
@@ -284,6 +289,7 @@ impl Detail {
     }
 }
 
+#[cfg(any(all(feature = "cli", unix), test))]
 impl From<InteractionReason> for Reason {
     fn from(reason: InteractionReason) -> Self {
         match reason {
@@ -308,6 +314,7 @@ impl From<Reason> for InteractionReason {
 }
 
 impl Provider {
+    #[cfg(any(all(feature = "cli", unix), test))]
     fn of(answer: &ProviderError) -> Self {
         let ProviderError {
             error,
@@ -349,6 +356,7 @@ impl Provider {
 }
 
 impl Removed {
+    #[cfg(any(all(feature = "cli", unix), test))]
     fn of(grant: &RemovedGrant) -> Self {
         let RemovedGrant { username, home_account_id, client_id, cache, code } = grant.clone();
         Self { username, home_account_id, client_id, cache, code }
@@ -360,6 +368,7 @@ impl Removed {
 }
 
 impl Meant {
+    #[cfg(any(all(feature = "cli", unix), test))]
     fn all(candidates: &[Candidate]) -> Vec<Self> {
         let one = |candidate: &Candidate| Self {
             username: candidate.username.clone(),

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+#[cfg_attr(not(unix), allow(dead_code, reason = "it says that it does not run here"))]
 #[derive(Args, Debug, Default)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(in super::super) struct Agent {
@@ -13,6 +14,7 @@ pub(in super::super) struct Agent {
     pub(in super::super) command: Option<AgentCommand>,
 }
 
+#[cfg_attr(not(unix), allow(dead_code, reason = "it says that it does not run here"))]
 #[derive(Debug, Subcommand)]
 pub(in super::super) enum AgentCommand {
     /// Start the agent in the background, unless it runs already
