@@ -16,8 +16,9 @@ use super::header::Header;
 use super::keys::{EpochKeys, SecretKey};
 use super::root::{self, Root};
 use super::session::Session;
+use super::slots::check_listed;
 use super::space::{Put, Space};
-use super::{Vault, check_listed, rows};
+use super::{Vault, rows};
 
 /// Rows of one transaction: no other writer waits longer than these take.
 const BATCH: usize = 128;

@@ -5,92 +5,33 @@
 //! total for each, so checking one bucket takes a look at its index entries only, however large
 //! the document is.
 
+mod head;
+mod row;
+
 use std::collections::BTreeSet;
 
-use rusqlite::{CachedStatement, OptionalExtension as _, Row, params};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use zeroize::Zeroize as _;
+use rusqlite::{CachedStatement, OptionalExtension as _, params};
 
 use crate::error::VaultError;
 
-use super::keys::{Blind, EpochKeys};
+use super::keys::Blind;
 use super::root::Root;
-use super::seal::{self, Context, TAG_LENGTH};
+use super::seal;
 use super::session::Session;
 
-const BUCKETS: usize = 256;
-const HEAD_LENGTH: usize = 16 + BUCKETS * 16;
+pub(super) use self::head::stamp;
+pub(super) use self::row::{Bundle, Item, Put, Stored};
+
+use self::head::{Head, Part, head_context, space_index, stamp_of, total};
+use self::row::{Found, entry_context, identity_of, tag_of};
+
 const UNEQUAL_TOTAL: &str = "rows of a document are missing, old or not its own";
-
-/// Rows that are read together.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Bundle {
-    /// All entries of one account.
-    Account(String),
-    /// What the document knows of one client.
-    Client(String),
-    /// Entries that belong to neither.
-    Other,
-    /// The document's own members.
-    Top,
-}
-
-impl Bundle {
-    fn index(&self, keys: &EpochKeys, space: &str) -> Blind {
-        let (kind, name) = match self {
-            Self::Account(id) => ("account", id.as_str()),
-            Self::Client(id) => ("client", id.as_str()),
-            Self::Other => ("other", ""),
-            Self::Top => ("top", ""),
-        };
-        keys.blind(&[b"bundle", space.as_bytes(), kind.as_bytes(), name.as_bytes()])
-    }
-}
-
-/// What a row says: where in the document it stands, and what stands there. Wiped when dropped.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Item {
-    pub(super) path: Vec<String>,
-    pub(super) order: u64,
-    pub(super) value: Value,
-}
-
-impl Drop for Item {
-    fn drop(&mut self) {
-        wipe(&mut self.value);
-    }
-}
-
-/// A row as it was read.
-pub(super) struct Stored {
-    part: usize,
-    found: Found,
-    pub(super) item: Item,
-}
-
-/// A row to be written: a new one, or in place of one that was read.
-pub(super) struct Put<'a> {
-    pub(super) bundle: Bundle,
-    pub(super) item: Item,
-    pub(super) replaces: Option<&'a Stored>,
-}
 
 /// A document as the transaction sees it.
 pub(super) struct Space<'s> {
     session: &'s Session<'s>,
     name: &'s str,
     parts: Vec<Part<'s>>,
-}
-
-/// The rows that are under one epoch's key. Two while a rekey is unfinished, the current first.
-struct Part<'s> {
-    keys: &'s EpochKeys,
-    index: Blind,
-    head: Head,
-    is_listed: bool,
-    verified: BTreeSet<u8>,
 }
 
 impl<'s> Space<'s> {
@@ -420,153 +361,13 @@ impl<'s> Space<'s> {
     }
 }
 
-impl<'s> Part<'s> {
-    fn open(session: &Session<'_>, name: &str, keys: &'s EpochKeys) -> Result<Self, VaultError> {
-        let index = space_index(keys, name);
-        let sealed: Option<Vec<u8>> = session
-            .connection
-            .prepare_cached("SELECT head FROM space WHERE space = ?1")
-            .and_then(|mut statement| statement.query_row([index], |row| row.get(0)).optional())
-            .map_err(session.sql())?;
-        let Some(sealed) = sealed else {
-            let root = Root::read(session.connection, session.path, keys)?;
-            if root.spaces.iter().any(|space| space == name) {
-                return Err(session.damaged("the head of a document is missing"));
-            }
-            return Ok(Self {
-                keys,
-                index,
-                head: Head::default(),
-                is_listed: false,
-                verified: BTreeSet::new(),
-            });
-        };
-        let head = seal::open(&keys.sealing, head_context(keys, name), &sealed)
-            .and_then(|plain| Head::from_bytes(&plain, stamp_of(&sealed)))
-            .ok_or_else(|| session.damaged("the head of a document does not open"))?;
-        Ok(Self { keys, index, head, is_listed: true, verified: BTreeSet::new() })
-    }
-}
-
-/// What changes with each write of a document: its heads' nonces. Opens nothing.
-pub(super) fn stamp(session: &Session<'_>, name: &str) -> Result<u64, VaultError> {
-    session.keys.iter().try_fold(0, |stamp, keys| {
-        let nonce: Option<Vec<u8>> = session
-            .connection
-            .prepare_cached("SELECT substr(head, 1, 12) FROM space WHERE space = ?1")
-            .and_then(|mut statement| {
-                statement.query_row([space_index(keys, name)], |row| row.get(0)).optional()
-            })
-            .map_err(session.sql())?;
-        Ok(stamp ^ nonce.map_or(0, |nonce| stamp_of(&nonce)))
-    })
-}
-
-/// An index entry.
-#[derive(Clone, Copy)]
-struct Found {
-    id: i64,
-    bundle: Blind,
-    identity: Blind,
-    tag: Blind,
-}
-
-impl Found {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { id: row.get(0)?, bundle: row.get(1)?, identity: row.get(2)?, tag: row.get(3)? })
-    }
-}
-
-/// What a document's rows must add up to.
-struct Head {
-    next_order: u64,
-    rows: u64,
-    totals: Box<[Blind; BUCKETS]>,
-    stamp: u64,
-}
-
-impl Default for Head {
-    fn default() -> Self {
-        Self { next_order: 0, rows: 0, totals: Box::new([[0; 16]; BUCKETS]), stamp: 0 }
-    }
-}
-
-impl Head {
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEAD_LENGTH);
-        bytes.extend_from_slice(&self.next_order.to_le_bytes());
-        bytes.extend_from_slice(&self.rows.to_le_bytes());
-        bytes.extend_from_slice(self.totals.as_flattened());
-        bytes
-    }
-
-    fn from_bytes(bytes: &[u8], stamp: u64) -> Option<Self> {
-        let (next_order, rest) = bytes.split_first_chunk()?;
-        let (rows, rest) = rest.split_first_chunk()?;
-        let mut totals = Box::new([[0; 16]; BUCKETS]);
-        if rest.len() != totals.as_flattened().len() {
-            return None;
-        }
-        totals.as_flattened_mut().copy_from_slice(rest);
-        let (next_order, rows) = (u64::from_le_bytes(*next_order), u64::from_le_bytes(*rows));
-        Some(Self { next_order, rows, totals, stamp })
-    }
-}
-
-fn total(keys: &EpochKeys, name: &str, bucket: u8, rows: &[Found]) -> Blind {
-    if rows.is_empty() {
-        return [0; 16];
-    }
-    let mut bytes = Vec::with_capacity(name.len() + 5 + rows.len() * 48);
-    bytes.extend_from_slice(&u32::try_from(name.len()).unwrap_or(u32::MAX).to_le_bytes());
-    bytes.extend_from_slice(name.as_bytes());
-    bytes.push(bucket);
-    for row in rows {
-        for column in [row.bundle, row.identity, row.tag] {
-            bytes.extend_from_slice(&column);
-        }
-    }
-    keys.total(&bytes)
-}
-
-fn space_index(keys: &EpochKeys, name: &str) -> Blind {
-    keys.blind(&[b"space", name.as_bytes()])
-}
-
-fn identity_of(keys: &EpochKeys, name: &str, path: &[String]) -> Blind {
-    let mut parts: Vec<&[u8]> = vec![b"identity", name.as_bytes()];
-    parts.extend(path.iter().map(String::as_bytes));
-    keys.blind(&parts)
-}
-
-const fn head_context<'a>(keys: &'a EpochKeys, name: &'a str) -> Context<'a> {
-    Context { vault_id: &keys.vault_id, epoch: keys.epoch, table: "space", space: name, identity: &[] }
-}
-
-const fn entry_context<'a>(keys: &'a EpochKeys, name: &'a str, identity: &'a Blind) -> Context<'a> {
-    Context { vault_id: &keys.vault_id, epoch: keys.epoch, table: "entry", space: name, identity }
-}
-
-fn tag_of(sealed: &[u8]) -> Blind {
-    sealed.last_chunk::<TAG_LENGTH>().copied().unwrap_or_default()
-}
-
-fn stamp_of(sealed: &[u8]) -> u64 {
-    sealed.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
-}
-
-/// Overwrites every text in it.
-pub(super) fn wipe(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(wipe),
-        Value::Object(members) => members.values_mut().for_each(wipe),
-        Value::String(text) => text.zeroize(),
-        Value::Bool(_) | Value::Null | Value::Number(_) => {}
-    }
-}
-
 /// For the test vectors: the pieces that another implementation has to get right.
 #[cfg(test)]
-pub(super) fn vector(keys: &EpochKeys, name: &str, path: &[String], bundle: &Bundle) -> [Blind; 3] {
+pub(super) fn vector(
+    keys: &super::keys::EpochKeys,
+    name: &str,
+    path: &[String],
+    bundle: &Bundle,
+) -> [Blind; 3] {
     [space_index(keys, name), bundle.index(keys, name), identity_of(keys, name, path)]
 }

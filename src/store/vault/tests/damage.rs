@@ -228,7 +228,7 @@ fn a_protector_put_there_by_somebody_else_gets_no_key() {
     // an attacker with the file makes a slot of his own, all checksums right
     let stranger = Room::new();
     let other = KeyFile::new(stranger.dir.path().join("key"));
-    let mut slot = super::super::new_slot(&room.path(), &vault.shared.vault_id, &other, NOW).unwrap();
+    let mut slot = super::super::slots::new_slot(&room.path(), &vault.shared.vault_id, &other, NOW).unwrap();
     let connection = rusqlite::Connection::open(room.path()).unwrap();
     let mut header = super::super::Header::read(&connection, &room.path()).unwrap();
     slot.slot = 9;

@@ -111,7 +111,8 @@ fn the_first_format_is_brought_up_to_date_with_all_that_is_in_it() {
     let mut connection = rusqlite::Connection::open(room.path()).unwrap();
     schema::create_at(&mut connection, &room.path(), 1);
     let keys = EpochKeys::new([3; 16], 1, SecretKey::generate());
-    let mut slot = super::super::new_slot(&room.path(), &keys.vault_id, &room.key_file(), NOW).unwrap();
+    let mut slot =
+        super::super::slots::new_slot(&room.path(), &keys.vault_id, &room.key_file(), NOW).unwrap();
     slot.slot = 1;
     slot.reseal(&keys.vault_id, 1, &keys.data).unwrap();
     let header = Header { vault_id: keys.vault_id, epoch: 1, slots: vec![Slot::clone(&slot)] };
@@ -147,7 +148,7 @@ fn two_that_bring_it_up_to_date_at_once_both_open_it() {
         let mut connection = rusqlite::Connection::open(&path).unwrap();
         schema::create_at(&mut connection, &path, 1);
         let keys = EpochKeys::new([3; 16], 1, SecretKey::generate());
-        let mut slot = super::super::new_slot(&path, &keys.vault_id, &room.key_file(), NOW).unwrap();
+        let mut slot = super::super::slots::new_slot(&path, &keys.vault_id, &room.key_file(), NOW).unwrap();
         slot.reseal(&keys.vault_id, 1, &keys.data).unwrap();
         Header { vault_id: keys.vault_id, epoch: 1, slots: vec![slot] }.write(&connection).unwrap();
         connection.execute("UPDATE vault SET format = 1", []).unwrap();

@@ -133,7 +133,7 @@ fn a_removed_protectors_old_wrap_opens_nothing() {
     let (_, error) = LockedVault::open(&room.path()).unwrap().unlock(&passphrase("old")).unwrap_err();
     assert!(error.is_damage(), "{error}");
 
-    let context = super::super::Slot::protector_context(&vault.shared.vault_id);
+    let context = super::super::header::Slot::protector_context(&vault.shared.vault_id);
     let secret = super::super::Protector::unwrap(&passphrase("old"), &old.wrapped, &context).unwrap();
     let old_key = old.open(&vault.shared.vault_id, secret).unwrap();
     let keys = vault.shared.keys();
