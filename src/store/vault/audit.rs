@@ -37,7 +37,7 @@ pub struct AuditEvent {
     /// To whose entries: a home account id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// To which client's entries, or to which protector.
+    /// To which client's entries, protector, record or cloud.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
 }
@@ -78,7 +78,7 @@ impl AuditEvent {
         self
     }
 
-    /// Says which client's entries, or which protector.
+    /// Says which client's entries, protector, record or cloud.
     #[must_use]
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
@@ -154,7 +154,7 @@ impl LockedVault {
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .map_err(sql(&self.path))?;
-        let session = Session { connection: &transaction, path: &self.path, keys: &[] };
+        let session = Session { connection: &transaction, path: &self.path, keys: &[], seen: None };
         let mut notes = Notes::read(&transaction, &session)?;
         let key = notes.key.ok_or_else(|| VaultError::Locked { path: self.path.clone() })?;
         let context = note_context(&self.header.vault_id);

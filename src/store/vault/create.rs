@@ -75,7 +75,7 @@ fn initialise(
     let mut root = Root::new();
     root.set_protectors(&header.protectors());
     let ring = [keys];
-    let session = Session { connection: &transaction, path, keys: &ring };
+    let session = Session { connection: &transaction, path, keys: &ring, seen: None };
     audit::make_key(&session, root)?;
     let event = audit::by_us(&At(now), "tokenkeep", "vault_created");
     audit::append(&session, &[event])?;

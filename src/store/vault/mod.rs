@@ -19,6 +19,7 @@ mod root;
 mod rows;
 mod schema;
 mod seal;
+mod seen;
 mod session;
 mod slots;
 mod space;

@@ -12,7 +12,7 @@ use super::keys::{SecretKey, derive, length_prefixed};
 /// Stands in every associated data, so that a later format's rows are not taken for ours.
 pub(super) const SEAL_VERSION: u32 = 1;
 
-const NONCE_LENGTH: usize = 12;
+pub(super) const NONCE_LENGTH: usize = 12;
 pub(super) const TAG_LENGTH: usize = 16;
 
 /// Where a sealed value belongs. It opens nowhere else.

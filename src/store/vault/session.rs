@@ -1,5 +1,6 @@
 //! Transactions: every look at a vault is one, and every change.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::time::{Clock, Deadline};
 use super::file::{self, sql};
 use super::keys::EpochKeys;
 use super::root::{self, Root};
+use super::seen::Seen;
 
 /// What one transaction works with.
 pub(super) struct Session<'s> {
@@ -19,6 +21,8 @@ pub(super) struct Session<'s> {
     pub(super) path: &'s Path,
     /// The current epoch's, then those of the one before while a rekey is unfinished.
     pub(super) keys: &'s [EpochKeys],
+    /// What this reader has checked before; writers check everything themselves.
+    pub(super) seen: Option<&'s RefCell<Seen>>,
 }
 
 impl<'s> Session<'s> {
@@ -66,12 +70,17 @@ enum Epochs {
     Finished,
 }
 
+struct Reader {
+    connection: Connection,
+    seen: RefCell<Seen>,
+}
+
 /// An open vault: connections and keys. Shared by all stores that came from it.
 pub(super) struct Shared {
     pub(super) path: std::path::PathBuf,
     file: (u64, u64),
     pub(super) vault_id: [u8; 16],
-    reader: Mutex<Connection>,
+    reader: Mutex<Reader>,
     /// Opened by the first change, so that a reader never waits for this process's own writer.
     writer: Mutex<Option<Connection>>,
     keys: RwLock<Arc<Vec<EpochKeys>>>,
@@ -93,7 +102,7 @@ impl Shared {
             path: path.to_owned(),
             file,
             vault_id: keys[0].vault_id,
-            reader: Mutex::new(connection),
+            reader: Mutex::new(Reader { connection, seen: RefCell::default() }),
             writer: Mutex::new(None),
             keys: RwLock::new(Arc::new(keys)),
             clock,
@@ -114,15 +123,20 @@ impl Shared {
         &self,
         look: impl Fn(&Session<'_>) -> Result<T, VaultError>,
     ) -> Result<T, VaultError> {
-        let looked = self.transaction(&lock(&self.reader), "BEGIN DEFERRED", &look);
+        let looked = self.look(&look);
         match looked {
             Err(VaultError::Rekeyed { .. }) => {
                 // if it is this process that changes the key, its next step is known in a moment
                 drop(lock(&self.writer));
-                self.transaction(&lock(&self.reader), "BEGIN DEFERRED", look)
+                self.look(&look)
             }
             looked => looked,
         }
+    }
+
+    fn look<T>(&self, look: impl Fn(&Session<'_>) -> Result<T, VaultError>) -> Result<T, VaultError> {
+        let reader = lock(&self.reader);
+        self.transaction(&reader.connection, Some(&reader.seen), "BEGIN DEFERRED", look)
     }
 
     /// A change: all of it is on the disk when this returns, or none of it ever will be.
@@ -144,7 +158,7 @@ impl Shared {
         self.with_writer(|connection| {
             let wait = deadline.remaining().max(Duration::from_millis(1));
             connection.busy_timeout(wait).map_err(sql(&self.path))?;
-            let changed = self.transaction(connection, "BEGIN IMMEDIATE", change);
+            let changed = self.transaction(connection, None, "BEGIN IMMEDIATE", change);
             let changed = changed.map_err(|error| match error {
                 VaultError::Busy { path, .. } => VaultError::Busy { path, waited: deadline.whole() },
                 other => other,
@@ -169,12 +183,13 @@ impl Shared {
 
     /// The first connection: what a locked vault goes on with.
     pub(super) fn into_connection(self) -> Connection {
-        self.reader.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.reader.into_inner().unwrap_or_else(PoisonError::into_inner).connection
     }
 
     fn transaction<T>(
         &self,
         connection: &Connection,
+        seen: Option<&RefCell<Seen>>,
         begin: &str,
         work: impl FnOnce(&Session<'_>) -> Result<T, VaultError>,
     ) -> Result<T, VaultError> {
@@ -190,7 +205,7 @@ impl Shared {
         connection.prepare_cached(begin).and_then(|mut begin| begin.execute([])).map_err(sql(&self.path))?;
         let undo = Rollback(connection);
         let keys = self.keys();
-        let mut session = Session { connection, path: &self.path, keys: &keys };
+        let mut session = Session { connection, path: &self.path, keys: &keys, seen };
         if let Epochs::Finished = session.check_epochs()? {
             session.keys = &keys[..1];
         }

@@ -9,6 +9,7 @@ mod head;
 mod row;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use rusqlite::{CachedStatement, OptionalExtension as _, params};
 
@@ -19,11 +20,11 @@ use super::root::Root;
 use super::seal;
 use super::session::Session;
 
-pub(super) use self::head::stamp;
-pub(super) use self::row::{Bundle, Item, Put, Stored};
+pub(super) use self::head::{HeadMark, stamp};
+pub(super) use self::row::{Bundle, Found, Item, Put, Stored};
 
-use self::head::{Head, Part, head_context, space_index, stamp_of, total};
-use self::row::{Found, entry_context, identity_of, tag_of};
+use self::head::{Head, Part, head_context, mark_of, space_index, total};
+use self::row::{entry_context, identity_of, tag_of};
 
 const UNEQUAL_TOTAL: &str = "rows of a document are missing, old or not its own";
 
@@ -43,7 +44,7 @@ impl<'s> Space<'s> {
 
     /// What changes with each write.
     pub(super) fn stamp(&self) -> u64 {
-        self.parts.iter().fold(0, |stamp, part| stamp ^ part.head.stamp)
+        self.parts.iter().fold(0, |stamp, part| stamp ^ part.head.stamp())
     }
 
     /// How many rows it has.
@@ -72,7 +73,7 @@ impl<'s> Space<'s> {
                 bundles.iter().map(|bundle| bundle.index(part.keys, self.name)).collect();
             let buckets: BTreeSet<u8> = wanted.iter().map(|index| index[0]).collect();
             for bucket in buckets {
-                for found in self.verified_bucket(at, bucket)? {
+                for &found in self.seen_bucket(at, bucket)?.iter() {
                     if wanted.contains(&found.bundle) {
                         rows.push(self.fetch(at, found)?);
                     }
@@ -241,7 +242,7 @@ impl<'s> Space<'s> {
         }
         let plain = part.head.to_bytes();
         let sealed = seal::seal(&part.keys.sealing, head_context(part.keys, self.name), &plain);
-        part.head.stamp = stamp_of(&sealed);
+        part.head.mark = mark_of(&sealed);
         session
             .connection
             .prepare_cached(
@@ -269,6 +270,19 @@ impl<'s> Space<'s> {
         part.is_listed = false;
         part.head = Head::default();
         root.write(session.connection, part.keys).map_err(session.sql())
+    }
+
+    /// The same as [`Self::verified_bucket`], but a reader looks only once as long as the head stays.
+    fn seen_bucket(&mut self, at: usize, bucket: u8) -> Result<Arc<[Found]>, VaultError> {
+        let Some(seen) = self.session.seen else { return Ok(self.verified_bucket(at, bucket)?.into()) };
+        let (index, mark) = (self.parts[at].index, self.parts[at].head.mark);
+        let known = seen.borrow().bucket(&index, &mark, bucket);
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let found: Arc<[Found]> = self.verified_bucket(at, bucket)?.into();
+        seen.borrow_mut().keep(index, mark, bucket, Arc::clone(&found));
+        Ok(found)
     }
 
     /// The index entries of a bucket, after they were found to be those that the head counts.

@@ -8,12 +8,15 @@ use crate::error::VaultError;
 
 use super::super::keys::{Blind, EpochKeys};
 use super::super::root::Root;
-use super::super::seal::{self, Context};
+use super::super::seal::{self, Context, NONCE_LENGTH, TAG_LENGTH};
 use super::super::session::Session;
 use super::row::Found;
 
 const BUCKETS: usize = 256;
 const HEAD_LENGTH: usize = 16 + BUCKETS * 16;
+
+/// Tells one sealed head from every other: its nonce and its tag. Of a document without a head, zeros.
+pub(in super::super) type HeadMark = [u8; NONCE_LENGTH + TAG_LENGTH];
 
 /// The rows that are under one epoch's key. Two while a rekey is unfinished, the current first.
 pub(super) struct Part<'s> {
@@ -46,7 +49,7 @@ impl<'s> Part<'s> {
             });
         };
         let head = seal::open(&keys.sealing, head_context(keys, name), &sealed)
-            .and_then(|plain| Head::from_bytes(&plain, stamp_of(&sealed)))
+            .and_then(|plain| Head::from_bytes(&plain, mark_of(&sealed)))
             .ok_or_else(|| session.damaged("the head of a document does not open"))?;
         Ok(Self { keys, index, head, is_listed: true, verified: BTreeSet::new() })
     }
@@ -57,12 +60,13 @@ pub(super) struct Head {
     pub(super) next_order: u64,
     pub(super) rows: u64,
     pub(super) totals: Box<[Blind; BUCKETS]>,
-    pub(super) stamp: u64,
+    pub(super) mark: HeadMark,
 }
 
 impl Default for Head {
     fn default() -> Self {
-        Self { next_order: 0, rows: 0, totals: Box::new([[0; 16]; BUCKETS]), stamp: 0 }
+        let mark = [0; NONCE_LENGTH + TAG_LENGTH];
+        Self { next_order: 0, rows: 0, totals: Box::new([[0; 16]; BUCKETS]), mark }
     }
 }
 
@@ -75,7 +79,12 @@ impl Head {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8], stamp: u64) -> Option<Self> {
+    /// What changes with each write.
+    pub(super) fn stamp(&self) -> u64 {
+        stamp_of(&self.mark)
+    }
+
+    fn from_bytes(bytes: &[u8], mark: HeadMark) -> Option<Self> {
         let (next_order, rest) = bytes.split_first_chunk()?;
         let (rows, rest) = rest.split_first_chunk()?;
         let mut totals = Box::new([[0; 16]; BUCKETS]);
@@ -84,7 +93,7 @@ impl Head {
         }
         totals.as_flattened_mut().copy_from_slice(rest);
         let (next_order, rows) = (u64::from_le_bytes(*next_order), u64::from_le_bytes(*rows));
-        Some(Self { next_order, rows, totals, stamp })
+        Some(Self { next_order, rows, totals, mark })
     }
 }
 
@@ -126,6 +135,17 @@ pub(super) const fn head_context<'a>(keys: &'a EpochKeys, name: &'a str) -> Cont
     Context { vault_id: &keys.vault_id, epoch: keys.epoch, table: "space", space: name, identity: &[] }
 }
 
-pub(super) fn stamp_of(sealed: &[u8]) -> u64 {
+pub(super) fn mark_of(sealed: &[u8]) -> HeadMark {
+    let mut mark = [0; NONCE_LENGTH + TAG_LENGTH];
+    if let (Some(nonce), Some(tag)) =
+        (sealed.first_chunk::<NONCE_LENGTH>(), sealed.last_chunk::<TAG_LENGTH>())
+    {
+        mark[..NONCE_LENGTH].copy_from_slice(nonce);
+        mark[NONCE_LENGTH..].copy_from_slice(tag);
+    }
+    mark
+}
+
+fn stamp_of(sealed: &[u8]) -> u64 {
     sealed.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }

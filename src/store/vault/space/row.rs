@@ -64,7 +64,7 @@ pub(in super::super) struct Put<'a> {
 
 /// An index entry.
 #[derive(Clone, Copy)]
-pub(super) struct Found {
+pub(in super::super) struct Found {
     pub(super) id: i64,
     pub(super) bundle: Blind,
     pub(super) identity: Blind,
