@@ -7,6 +7,7 @@ use crate::record::AuthenticationRecord;
 use crate::time::Deadline;
 
 use super::Vault;
+use super::audit::{self, AuditEvent};
 use super::space::{Bundle, Item, Put, Space};
 
 const RECORDS: &str = "records";
@@ -44,7 +45,12 @@ impl Vault {
         record: Option<&AuthenticationRecord>,
         deadline: Deadline,
     ) -> Result<(), VaultError> {
-        self.set_text(RECORDS, name, record.map(AuthenticationRecord::serialize), deadline)
+        let event = match record {
+            Some(record) => self.event("record_kept").account(record.home_account_id()),
+            None => self.event("record_removed"),
+        };
+        let text = record.map(AuthenticationRecord::serialize);
+        self.set_text(RECORDS, name, text, event.subject(name), deadline)
     }
 
     /// The home account id that commands use for a cloud when none is named.
@@ -65,7 +71,12 @@ impl Vault {
         home_account_id: Option<&str>,
         deadline: Deadline,
     ) -> Result<(), VaultError> {
-        self.set_text(DEFAULT_ACCOUNTS, cloud, home_account_id.map(str::to_owned), deadline)
+        let event = match home_account_id {
+            Some(id) => self.event("default_account_set").account(id),
+            None => self.event("default_account_removed"),
+        };
+        let text = home_account_id.map(str::to_owned);
+        self.set_text(DEFAULT_ACCOUNTS, cloud, text, event.subject(cloud), deadline)
     }
 
     fn text(&self, space: &str, name: &str) -> Result<Option<String>, VaultError> {
@@ -80,12 +91,16 @@ impl Vault {
         space: &str,
         name: &str,
         text: Option<String>,
+        event: AuditEvent,
         deadline: Deadline,
     ) -> Result<(), VaultError> {
         self.shared.write(deadline, |session| {
             let mut space = Space::open(session, space)?;
             let path = vec![name.to_owned()];
             let old = space.row_in(&Bundle::Top, &path)?;
+            if old.as_ref().and_then(|row| row.item.value.as_str()) == text.as_deref() {
+                return Ok(());
+            }
             let put = text.map(|text| Put {
                 bundle: Bundle::Top,
                 item: Item {
@@ -96,7 +111,8 @@ impl Vault {
                 replaces: old.as_ref(),
             });
             let removed = if put.is_some() { None } else { old.as_ref() };
-            space.write(removed, put)
+            space.write(removed, put)?;
+            audit::append(session, &[event])
         })
     }
 }

@@ -57,7 +57,10 @@ impl Vault {
         if self.has_unfinished_rekey() {
             self.move_rows(deadline, &mut |_| {})?;
         }
-        self.begin_rekey(deadline, |session, header| check_listed(session, header))?;
+        self.begin_rekey(deadline, |session, header| {
+            check_listed(session, header)?;
+            audit::append(session, &[self.event("rekeyed")])
+        })?;
         self.finish_rekey(deadline, progress)
     }
 

@@ -94,7 +94,8 @@ impl Vault {
     ) -> Result<Option<RekeyOutcome>, VaultError> {
         let path = &self.shared.path;
         let mut removed = None;
-        let mut take_out = |header: &mut Header| {
+        let mut take_out = |session: &Session<'_>, header: &mut Header| {
+            check_listed(session, header)?;
             let at = header.slots.iter().position(|known| known.slot == slot);
             let at = at.ok_or_else(|| VaultError::NoSuchProtector {
                 path: path.clone(),
@@ -103,26 +104,23 @@ impl Vault {
             if header.slots.len() == 1 {
                 return Err(VaultError::LastProtector { path: path.clone(), slot });
             }
-            removed = Some(header.slots.remove(at));
-            Ok(())
+            let taken = header.slots.remove(at);
+            let event = self.event("protector_removed").subject(format!("{slot} {}", taken.kind));
+            removed = Some(taken);
+            audit::append(session, &[event])
         };
-        let is_finished = !self.has_unfinished_rekey();
         let outcome = match after {
             AfterRemoval::Rekey => {
-                if !is_finished {
+                if self.has_unfinished_rekey() {
                     let _compacted_later = self.finish_rekey(deadline, |_| {})?;
                 }
-                self.begin_rekey(deadline, |session, header| {
-                    check_listed(session, header)?;
-                    take_out(header)
-                })?;
+                self.begin_rekey(deadline, take_out)?;
                 Some(self.finish_rekey(deadline, progress)?)
             }
             AfterRemoval::KeepKey => {
                 self.shared.write(deadline, |session| {
                     let mut header = Header::read(session.connection, session.path)?;
-                    check_listed(session, &header)?;
-                    take_out(&mut header)?;
+                    take_out(session, &mut header)?;
                     header.write(session.connection).map_err(session.sql())?;
                     seal_protectors(session, &header)
                 })?;
@@ -130,8 +128,6 @@ impl Vault {
             }
         };
         if let Some(removed) = removed {
-            let event = self.event("protector_removed").subject(format!("{slot} {}", removed.kind));
-            self.record_event(&event, deadline)?;
             protector::forget(removed.kind, &removed.wrapped);
         }
         Ok(outcome)

@@ -303,6 +303,43 @@ fn records_and_default_accounts_are_kept() {
 }
 
 #[test]
+fn the_audit_trail_tells_of_records_and_default_accounts_but_not_of_what_stays_the_same() {
+    let room = Room::new();
+    let vault = room.create().acting_as("tester");
+    let text = r#"{"authority": "login.microsoftonline.com", "clientId": "c", "homeAccountId": "u.t", "tenantId": "t", "username": "u@contoso.example", "version": "1.0"}"#;
+    let record = crate::AuthenticationRecord::deserialize(text).unwrap();
+    for _ in 0..2 {
+        vault.set_record("work", Some(&record), soon()).unwrap();
+        vault.set_default_account("login.windows.net", Some("u.t"), soon()).unwrap();
+    }
+    vault.set_default_account("login.windows.net", Some("v.t"), soon()).unwrap();
+    for _ in 0..2 {
+        vault.set_record("work", None, soon()).unwrap();
+        vault.set_default_account("login.windows.net", None, soon()).unwrap();
+    }
+    let events = room.open().audit().unwrap();
+    let told: Vec<_> = events
+        .iter()
+        .skip(1)
+        .map(|entry| {
+            let event = &entry.event;
+            assert!(event.actor.starts_with("tester"), "{event:?}");
+            assert_eq!(event.at, NOW.seconds());
+            let account = event.account.as_deref().unwrap_or_default();
+            (event.action.as_str(), event.subject.as_deref().unwrap(), account)
+        })
+        .collect();
+    let expected = [
+        ("record_kept", "work", "u.t"),
+        ("default_account_set", "login.windows.net", "u.t"),
+        ("default_account_set", "login.windows.net", "v.t"),
+        ("record_removed", "work", ""),
+        ("default_account_removed", "login.windows.net", ""),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn nothing_stands_in_the_file_or_its_log_in_the_clear() {
     let room = Room::new();
     let vault = room.create();
