@@ -26,6 +26,8 @@ mod replace;
 mod secret_service;
 mod silo;
 mod state_file;
+#[cfg(test)]
+mod suite;
 pub mod vault;
 mod watch;
 mod watcher;
