@@ -46,4 +46,5 @@ mod signals;
 mod silent;
 mod terminal;
 mod vault_command_line;
+mod vault_faults;
 mod watch;

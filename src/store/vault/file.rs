@@ -118,7 +118,13 @@ pub(super) fn sql(path: &Path) -> impl Fn(rusqlite::Error) -> VaultError + use<'
                 VaultError::StaleHandle { path }
             }
             ErrorCode::ReadOnly | ErrorCode::PermissionDenied => VaultError::ReadOnly { path },
-            ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::OutOfMemory => {
+            ErrorCode::CannotOpen
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::NoLargeFileSupport
+            | ErrorCode::OperationAborted
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::OutOfMemory
+            | ErrorCode::SystemIoFailure => {
                 // a stale handle of a file server answers so to everybody
                 match fs::metadata(&path) {
                     Err(source) => VaultError::io("look at", path)(source),
