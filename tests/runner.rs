@@ -47,4 +47,5 @@ mod silent;
 mod terminal;
 mod vault_command_line;
 mod vault_faults;
+mod vault_terminal;
 mod watch;

@@ -19,6 +19,7 @@ mod explain;
 mod failure;
 mod format;
 mod grants;
+mod hidden_input;
 mod interact;
 mod kube;
 mod logging;

@@ -3,9 +3,9 @@
 use std::io;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use zeroize::Zeroize as _;
 
 use super::failure::Failure;
+use super::hidden_input;
 use super::output::Output;
 use crate::error::{CacheError, ProtectorError, VaultError};
 use crate::store::Places;
@@ -44,22 +44,23 @@ impl Unlocking for AtTheTerminal {
                 (true, false) => "Passphrase of the vault: ",
                 (false, _) => "Recovery key of the vault: ",
             };
-        let prompts = (0..PROMPTS).filter(move |_| takes_text).map_while(move |attempt| {
-            if attempt > 0 {
+        let mut left = if takes_text { PROMPTS } else { 0 };
+        let prompts = std::iter::from_fn(move || {
+            let is_first = left == PROMPTS;
+            left = left.checked_sub(1)?;
+            if !is_first {
                 self.output.say("That does not open the vault").ok()?;
             }
-            match ask(question) {
-                // an empty answer gives up
-                Ok(text) if text.expose_secret().is_empty() => Some(Err(ProtectorError::PromptRefused)),
-                Ok(text) => by_text(text, kinds).map(Ok).or(Some(Err(wrong_recovery_key()))),
-                Err(_) => Some(Err(ProtectorError::PromptRefused)),
+            match hidden_input::ask(question) {
+                Ok(text) if !text.expose_secret().is_empty() => {
+                    by_text(text, kinds).map(Ok).or(Some(Err(wrong_recovery_key())))
+                }
+                // an empty answer gives up, and so do Ctrl-C and Ctrl-D
+                _ => {
+                    left = 0;
+                    Some(Err(ProtectorError::PromptRefused))
+                }
             }
-        });
-        let mut gave_up = false;
-        let prompts = prompts.take_while(move |attempt| {
-            let go_on = !gave_up;
-            gave_up = matches!(attempt, Err(ProtectorError::PromptRefused));
-            go_on
         });
         let keyring = kinds.contains(&ProtectorKind::Keyring).then(|| {
             let keyring: Box<dyn Protector> = Box::new(Keyring::new(true));
@@ -114,7 +115,12 @@ fn new_passphrase(output: Output) -> Result<SecretString, Failure> {
             "put it into a file and name that in TOKENKEEP_PASSPHRASE_FILE, or choose --protector key-file",
         ));
     }
-    let ask = |question| ask(question).map_err(Failure::file("reading", "the terminal"));
+    let ask = |question| {
+        hidden_input::ask(question).map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => Failure::Cancelled,
+            _ => Failure::file("reading", "the terminal")(error),
+        })
+    };
     for _ in 0..PROMPTS {
         let first = ask("New passphrase of the vault: ")?;
         if first.expose_secret().is_empty() {
@@ -126,12 +132,4 @@ fn new_passphrase(output: Output) -> Result<SecretString, Failure> {
         output.say("They are not the same").map_err(Failure::Output)?;
     }
     Err(Failure::Cancelled)
-}
-
-/// Asks on the terminal itself, without an echo.
-fn ask(question: &str) -> io::Result<SecretString> {
-    let mut text = rpassword::prompt_password(question)?;
-    let secret = SecretString::from(text.as_str());
-    text.zeroize();
-    Ok(secret)
 }

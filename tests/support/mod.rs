@@ -2,6 +2,7 @@
 
 mod agent;
 mod clients;
+mod conversation;
 mod doors;
 mod keyring;
 mod person;
@@ -27,6 +28,7 @@ pub(crate) use self::agent::{Agent, post, read_reply, talk};
 pub(crate) use self::clients::{
     Held, PythonReader, keyring_ctl, node, python, python_with_portalocker, repository,
 };
+pub(crate) use self::conversation::{Answer, converse};
 pub(crate) use self::doors::{Reply, Served, first_line};
 pub(crate) use self::fake_sign_in::{fake_sign_in, scope_of};
 pub(crate) use self::person::{Person, browse, follow, on_a_terminal, wait_for_file};

@@ -30,6 +30,10 @@ impl Run {
         }
     }
 
+    pub(crate) fn shown_on_a_terminal(code: Option<i32>, stdout: String) -> Self {
+        Self { code, stdout, stderr: String::new(), shown: "on a terminal".to_owned() }
+    }
+
     /// Asserts the exit code.
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Self {
