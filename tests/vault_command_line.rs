@@ -6,7 +6,9 @@ use std::process::Command;
 use emulator::{CLIENT_AZURE_CLI, USER_ONE};
 use serde_json::Value;
 
-use crate::support::{PrivateNetwork, Run, SCOPE, World, python, run};
+use crate::support::{
+    Answer, GRAPH, PrivateNetwork, Run, SCOPE, World, converse, node, python, repository, run,
+};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 const NO_BUS: (&str, &str) = ("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
@@ -243,4 +245,126 @@ fn a_login_moves_into_the_vault_and_back_to_python() {
     let args = ["--record", &record, "--scope", SCOPE];
     network.client(python("record_token.py"), &args).ok();
     assert_eq!(network.requests("token"), 0);
+}
+
+#[test]
+fn a_login_in_the_vault_goes_out_to_python_and_node_and_what_they_renew_comes_back() {
+    let network = PrivateNetwork::with_plaintext("vault-round-trip");
+    let vault = |args: &[&str]| {
+        network.tokenkeep(&[args, &["--store", "vault", "--client-id", CLIENT_AZURE_CLI]].concat())
+    };
+    let out = || vault(&["export", "--to", "plaintext", "--yes"]).ok();
+    let back = || vault(&["import", "--from", "plaintext", "--yes"]).ok();
+    vault(&["vault", "init", "--protector", "key-file"]).ok();
+    network.approve(USER_ONE);
+    vault(&["login", "--device-code", "--scope", SCOPE]).ok();
+    let record = network.file("record.json").to_str().unwrap().to_owned();
+    vault(&["record", "export", &record]).ok();
+
+    // Python finds our access token, and redeems our refresh token for another scope
+    out();
+    network.forget_requests();
+    let python_gets = |scope| {
+        network.client(python("record_token.py"), &["--record", &record, "--scope", scope]).ok();
+    };
+    python_gets(SCOPE);
+    assert_eq!(network.requests("token"), 0);
+    python_gets(GRAPH);
+    assert_eq!(network.requests("token"), 1);
+
+    // its token and the refresh token that it got come back
+    back();
+    network.forget_requests();
+    vault(&["token", "--scope", GRAPH]).ok();
+    assert_eq!(network.requests("token"), 0, "Python's access token came back");
+    vault(&["token", "--scope", SCOPE, "--force-refresh"]).ok();
+    assert_eq!(network.requests("token"), 1, "so did its refresh token");
+
+    // and the same with Node, which begins with what we have renewed
+    out();
+    network.forget_requests();
+    let node_gets = |args: &[&str]| {
+        let mut command = node("msal_node.mjs");
+        command.arg("token").args(args).args(["--client-id", CLIENT_AZURE_CLI, "--file"]);
+        network.inside(command.arg(network.cache_file())).ok().json()
+    };
+    assert_eq!(node_gets(&["--scope", SCOPE])["from_cache"], true);
+    assert_eq!(network.requests("token"), 0);
+    assert_eq!(node_gets(&["--scope", GRAPH, "--force-refresh"])["from_cache"], false);
+    back();
+    network.forget_requests();
+    vault(&["token", "--scope", GRAPH]).ok();
+    assert_eq!(network.requests("token"), 0, "Node's access token came back");
+    vault(&["token", "--scope", SCOPE, "--force-refresh"]).ok();
+
+    let moved = back().output();
+    assert!(!moved.contains("secret"), "{moved}");
+    let report = vault(&["audit", "--verify", "--json"]).ok().json();
+    assert!(report["verified"]["rows"].as_u64().unwrap() > 0);
+    let accounts = vault(&["accounts", "--json"]).ok().json();
+    assert_eq!(accounts["accounts"].as_array().unwrap().len(), 1, "nobody stands twice: {accounts}");
+}
+
+/// What a failure tells: its kind, its message, its exit code.
+type Told = (String, String, i32);
+
+#[track_caller]
+fn told(run: &Run) -> Told {
+    let error = &run.json()["error"];
+    let text = |name: &str| error[name].as_str().unwrap_or_else(|| panic!("{run:?}")).to_owned();
+    (text("kind"), text("message"), run.code.unwrap())
+}
+
+/// One user's vault that only the desktop's keyring opens, at logins with keyrings of all kinds.
+fn beside_keyrings() -> [Told; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let at_login = |option: Option<&str>, args: &[&str]| {
+        let mut session = Command::new(repository().join("tests/support/with-secret-service"));
+        session.arg("-d").arg(folder.path()).args(option).arg("--");
+        session.arg(env!("CARGO_BIN_EXE_tokenkeep")).args(args).env("TOKENKEEP_STORE", "vault");
+        run(&mut session)
+    };
+    at_login(None, &["vault", "init", "--protector", "keyring", "--no-recovery-key"]).ok();
+    at_login(None, &["accounts"]).ok();
+    ["-n", "-l"].map(|option| told(&at_login(Some(option), &["accounts", "--json"])))
+}
+
+#[test]
+fn seven_troubles_have_seven_kinds_seven_messages_and_their_exit_codes() {
+    let user = User::new();
+    user.knowing(PASSPHRASE, &["vault", "init", "--protector", "passphrase", "--no-recovery-key"]).ok();
+    let accounts = ["accounts", "--json"];
+    let wrong = told(&user.knowing("a guess", &accounts));
+    let refuses = [Answer { question: "Passphrase of the vault: ", typed: "\n" }];
+    let refused = told(&converse(&user.command(&accounts), &refuses));
+
+    let whole = std::fs::read(user.vault()).unwrap();
+    let put = |content: &[u8]| std::fs::write(user.vault(), content).unwrap();
+    put(&whole[..whole.len() / 2]);
+    let damaged = told(&user.knowing(PASSPHRASE, &accounts));
+    put(b"");
+    let empty = told(&user.knowing(PASSPHRASE, &accounts));
+    put(&whole);
+    let database = rusqlite::Connection::open(user.vault()).unwrap();
+    database.execute_batch("UPDATE vault SET format = 99; PRAGMA user_version = 99").unwrap();
+    database.close().unwrap();
+    let newer = told(&user.knowing(PASSPHRASE, &accounts));
+    put(&whole);
+    user.knowing(PASSPHRASE, &accounts).ok();
+
+    let [gone, locked] = beside_keyrings();
+    let all = [wrong, refused, damaged, empty, newer, gone, locked];
+    let expected = [
+        ("vault_wrong_secret", 7),
+        ("vault_prompt_refused", 7),
+        ("vault_damaged", 6),
+        ("vault_empty", 6),
+        ("vault_newer_format", 6),
+        ("vault_key_gone", 7),
+        ("vault_keyring_locked", 7),
+    ];
+    for (at, ((kind, message, code), expected)) in all.iter().zip(expected).enumerate() {
+        assert_eq!((kind.as_str(), *code), expected, "{message}");
+        assert!(all[..at].iter().all(|(_, other, _)| other != message), "{message}");
+    }
 }

@@ -52,7 +52,7 @@ impl Person {
 #[track_caller]
 fn nothing_is_shown(run: &Run) {
     assert!(!run.stdout.contains(PASSPHRASE) && !run.stdout.contains("a guess"), "{}", run.stdout);
-    assert!(run.stdout.ends_with("echo on\n"), "the terminal was left without an echo: {}", run.stdout);
+    assert_eq!(run.stderr, "echo on", "the terminal was left as it should not be: {}", run.stdout);
 }
 
 #[test]

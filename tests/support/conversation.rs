@@ -21,7 +21,7 @@ pub(crate) struct Answer {
 
 /// Runs the program on a terminal of its own of 100 columns. A question for something secret is
 /// answered only once the terminal shows no more what is typed. All that the terminal showed is
-/// the run's standard output, and its last line tells whether it shows again what is typed.
+/// the run's standard output; its standard error tells whether what is typed is shown again.
 pub(crate) fn converse(command: &Command, answers: &[Answer]) -> Run {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();
@@ -82,8 +82,7 @@ pub(crate) fn converse(command: &Command, answers: &[Answer]) -> Run {
     reader.join().unwrap();
     output.extend(shown.iter().flatten());
     let code = status.code();
-    let text = format!("{}\necho {}\n", lossy(&output), if echo { "on" } else { "off" });
-    Run::shown_on_a_terminal(code, text)
+    Run::shown_on_a_terminal(code, lossy(&output), echo)
 }
 
 fn has_echo(terminal: &impl AsFd) -> bool {

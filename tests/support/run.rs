@@ -30,8 +30,9 @@ impl Run {
         }
     }
 
-    pub(crate) fn shown_on_a_terminal(code: Option<i32>, stdout: String) -> Self {
-        Self { code, stdout, stderr: String::new(), shown: "on a terminal".to_owned() }
+    pub(crate) fn shown_on_a_terminal(code: Option<i32>, stdout: String, has_echo: bool) -> Self {
+        let stderr = if has_echo { "echo on" } else { "echo off" }.to_owned();
+        Self { code, stdout, stderr, shown: "on a terminal".to_owned() }
     }
 
     /// Asserts the exit code.
@@ -53,11 +54,13 @@ impl Run {
         self.exits(0)
     }
 
-    /// The last line of stdout as JSON: all of it when the program printed one document.
+    /// Stdout as JSON: all of it, the last line, or what follows a question at a terminal.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
+        let from_brace = self.stdout.find('{').map_or("", |at| &self.stdout[at..]);
         serde_json::from_str(&self.stdout)
             .or_else(|_| serde_json::from_str(self.stdout.lines().last().unwrap_or_default()))
+            .or_else(|_| serde_json::from_str(from_brace))
             .unwrap_or_else(|error| panic!("{}: {error}\n{}\n{}", self.shown, self.stdout, self.stderr))
     }
 
