@@ -131,9 +131,43 @@ pub(super) fn sql(path: &Path) -> impl Fn(rusqlite::Error) -> VaultError + use<'
                     Ok(_) => VaultError::io("read or write", path)(io::Error::other(error.to_string())),
                 }
             }
+            // SQLite takes a file that the disk does not give for a damaged one
+            ErrorCode::DatabaseCorrupt => match read_all(&path) {
+                Err(source) => VaultError::io("read", path)(source),
+                Ok(()) => VaultError::Damaged { path, detail: error.to_string() },
+            },
             _ => VaultError::Damaged { path, detail: error.to_string() },
         }
     }
+}
+
+fn read_all(path: &Path) -> io::Result<()> {
+    let [log, _] = companions(path);
+    for file in [path, &log] {
+        match File::open(file) {
+            Ok(file) => read_to_the_end(&file)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// By the call that SQLite reads with.
+#[cfg(unix)]
+fn read_to_the_end(file: &File) -> io::Result<()> {
+    let (mut bytes, mut at) = (vec![0; 64 * 1024], 0);
+    loop {
+        match std::os::unix::fs::FileExt::read_at(file, &mut bytes, at)? {
+            0 => return Ok(()),
+            length => at += length as u64,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn read_to_the_end(mut file: &File) -> io::Result<()> {
+    io::copy(&mut file, &mut io::sink()).map(drop)
 }
 
 /// Makes the folder (0700) and looks at it.
