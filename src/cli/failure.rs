@@ -277,6 +277,7 @@ fn of_kind(kind: &str) -> u8 {
         "several_accounts" | "several_matching_accounts" => 5,
         "cache_damaged"
         | "cache_newer_format"
+        | "cache_too_large"
         | "vault_damaged"
         | "vault_empty"
         | "vault_newer_format"

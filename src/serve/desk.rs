@@ -71,12 +71,12 @@ impl Refusal {
     }
 
     /// Whether a person has to sign in, or choose an account, before there can be a token.
-    pub(super) const fn is_not_signed_in(&self) -> bool {
+    pub(super) fn is_not_signed_in(&self) -> bool {
         match self {
-            Self::NoToken(Error::InteractionRequired(_)) => true,
             Self::NoToken(Error::Unavailable(unavailable)) => {
                 !matches!(**unavailable, Unavailable::Other { .. })
             }
+            Self::NoToken(error) => error.moves_chain_on(),
             _ => false,
         }
     }
