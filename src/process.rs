@@ -1,5 +1,17 @@
 //! What a process that holds keys asks of the kernel.
 
+#[cfg(all(feature = "cli", unix))]
+use std::io;
+#[cfg(all(feature = "cli", unix))]
+use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+#[cfg(all(feature = "cli", unix))]
+use std::process::Command;
+#[cfg(all(feature = "cli", unix))]
+use std::time::Duration;
+
+#[cfg(all(feature = "cli", unix))]
+use rustix::io::FdFlags;
+
 /// Asks for these bytes to stay out of the swap. A limit on locked memory may refuse; then they
 /// are as safe as the rest of the process.
 ///
@@ -17,3 +29,93 @@ pub(crate) fn keep_out_of_swap(bytes: &mut [u8]) {
 /// Windows keeps small hot pages in memory by itself, and hibernation would write them anyway.
 #[cfg(not(unix))]
 pub(crate) fn keep_out_of_swap(_bytes: &mut [u8]) {}
+
+/// Closes this process's memory to other programs of the same user, and to core dumps.
+///
+/// On Linux no debugger may attach and nobody but root may read `/proc/PID/mem`. Elsewhere only core
+/// dumps are refused. It ends with the program: one that takes its place has to ask again.
+#[cfg(all(feature = "cli", unix))]
+pub(crate) fn harden() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core dumps are not ruled out");
+    }
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        // The limit does not hold for dumps that go to a program; this does.
+        if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+            tracing::warn!(%error, "other programs of this user may read the memory");
+        }
+    }
+}
+
+/// The time since the machine was started. It goes on while the machine sleeps, and nobody sets it.
+#[cfg(all(feature = "cli", unix))]
+pub(crate) fn since_boot() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+    #[cfg(target_os = "linux")]
+    let clock = ClockId::Boottime;
+    // macOS counts sleep by this one.
+    #[cfg(not(target_os = "linux"))]
+    let clock = ClockId::Monotonic;
+    let time = clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Becomes the program that it is already, from its start and with nothing of its memory: the same
+/// process and environment, `arguments`, and of all descriptors the standard ones and those that
+/// [`outlive`] was called for. Returns only what went wrong.
+#[cfg(all(feature = "cli", unix))]
+pub(crate) fn begin_anew(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> io::Error {
+    use std::os::unix::process::CommandExt as _;
+    let mut own = std::env::args_os();
+    // This very file, even if a newer one has its name by now.
+    #[cfg(target_os = "linux")]
+    let program = Ok(std::path::PathBuf::from("/proc/self/exe"));
+    #[cfg(not(target_os = "linux"))]
+    let program = std::env::current_exe();
+    let program = match program {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    let mut command = Command::new(program);
+    if let Some(name) = own.next() {
+        command.arg0(name);
+    }
+    command.args(arguments).exec()
+}
+
+/// The kernel calls a process by its file's name, which was `exe` if it began anew.
+#[cfg(all(feature = "cli", unix))]
+pub(crate) fn name_anew(name: &str) {
+    #[cfg(target_os = "linux")]
+    std::fs::write("/proc/self/comm", name).ok();
+    #[cfg(not(target_os = "linux"))]
+    let _ = name;
+}
+
+/// Leaves the descriptor open for the program that takes this one's place.
+#[cfg(all(feature = "cli", unix))]
+pub(crate) fn outlive(descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?)
+}
+
+/// Takes over what the program before this one left open under the number, for this one alone.
+///
+/// # Errors
+/// If nothing is open there. The standard descriptors are nobody's to take.
+#[cfg(all(feature = "cli", unix))]
+#[expect(unsafe_code, reason = "a descriptor that was left open is known by its number only")]
+pub(crate) fn take_over(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 3 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the number is no -1, and it is only looked at: the call fails if nothing is open there.
+    let open = unsafe { BorrowedFd::borrow_raw(number) };
+    rustix::io::fcntl_setfd(open, FdFlags::CLOEXEC)?;
+    // SAFETY: it is open. It is taken at the start, when this program has opened nothing that lasts.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

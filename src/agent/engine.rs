@@ -26,6 +26,7 @@ use crate::time::{Clock, UnixTime};
 use crate::token::{AccessToken, Claims, Scopes, TokenRequest, TokenSource};
 
 use super::ahead::{Ahead, Life};
+use super::clocks::LockAfter;
 use super::counters::Counters;
 
 /// A user has a cache or two; what was not used for the longest goes first.
@@ -58,8 +59,11 @@ pub(crate) trait DefaultAccounts: std::fmt::Debug + Send + Sync {
 /// What an engine works with.
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
+    /// The cache that has to open before a locked agent serves again.
+    pub(crate) cache: TokenCachePersistenceOptions,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) defaults: Arc<dyn DefaultAccounts>,
+    pub(crate) lock_after: LockAfter,
     pub(crate) places: Places,
 }
 

@@ -2,29 +2,32 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode, header};
+use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
-use crate::agent_client::ErrorAnswer;
 use crate::agent_client::place::own_uid;
-use crate::agent_client::protocol::{self, AskAccounts, AskToken, Hello, LOCKED, StateAnswer, Status};
+use crate::agent_client::protocol::{
+    self, AskAccounts, AskToken, AskUnlock, Hello, LOCKED, StateAnswer, Status, TOO_SOON,
+};
+use crate::agent_client::{ErrorAnswer, Refusal};
 use crate::bounded_http::{self, Handler, Limits, Listener, Response, Traffic};
 use crate::time::UnixTime;
 
 use super::counters::Counters;
 use super::engine::Surroundings;
-use super::session::Session;
+use super::session::{SETTLE, Session};
 use super::socket::BoundSocket;
 
 const LIMITS: Limits = Limits {
@@ -39,8 +42,12 @@ const LIMITS: Limits = Limits {
     farewell: Duration::from_secs(5),
 };
 
-/// How long the end waits for answers that providers still owe.
-const SETTLE: Duration = Duration::from_secs(15);
+/// How long a lock waits for requests that are being answered: whoever connects meanwhile waits with
+/// it, and must not take the agent for dead.
+const FAREWELL_OF_A_LOCK: Duration = Duration::from_secs(1);
+
+/// Longer passphrases are none.
+const LONGEST_PASSPHRASE: usize = 4096;
 
 const AGENT: &str = concat!("tokenkeep/", env!("CARGO_PKG_VERSION"));
 
@@ -61,23 +68,35 @@ impl bounded_http::Peer for Peer {
     }
 }
 
-/// Serves until SIGTERM, SIGINT or a request ends it; then everything is saved.
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was locked: this process is to begin anew.
+    Locked,
+    /// Somebody wanted it to end.
+    Stopped,
+}
+
+/// Serves until SIGTERM, SIGINT or a request ends it, or it is locked; then everything is saved.
 ///
 /// # Errors
 /// When the socket cannot be listened on. Whatever happens later is one request's trouble.
 pub(crate) async fn serve(
     socket: &BoundSocket,
     surroundings: Surroundings,
+    is_locked: bool,
     ready: impl FnOnce(),
-) -> io::Result<()> {
+) -> io::Result<Ended> {
     let (stop, stopped) = watch::channel(false);
     let counters = Arc::<Counters>::default();
     let traffic = Arc::<Traffic>::default();
     let listener = Ours { listener: socket.listener()?, uid: own_uid(), counters: Arc::clone(&counters) };
+    let session = Session::new(is_locked, surroundings.clone(), Arc::clone(&counters), stop.clone());
+    let session = Arc::new(session);
     let desk = Arc::new(Desk {
         started_at: surroundings.clock.now(),
         socket: socket.path.display().to_string(),
-        session: Session::unlocked(surroundings.clone(), Arc::clone(&counters)),
+        session: Arc::clone(&session),
         surroundings,
         counters,
         traffic: Arc::clone(&traffic),
@@ -85,28 +104,47 @@ pub(crate) async fn serve(
     });
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let wanted_to_end = Arc::new(AtomicBool::new(false));
+    let wanted = Arc::clone(&wanted_to_end);
     let signals = tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        wanted.store(true, Ordering::SeqCst);
         stop.send_replace(true);
     });
+    let keeper = Arc::clone(&session);
+    let clocks = tokio::spawn(async move { keeper.lock_in_time().await });
     tell_the_system("READY=1");
     ready();
     let mut ending = stopped.clone();
     let serving = bounded_http::serve(listener, LIMITS, Arc::clone(&desk), traffic, stopped);
     let told = async {
         ending.wait_for(|stop| *stop).await.ok();
-        tell_the_system("STOPPING=1");
+        if session.is_leaving() {
+            sleep(FAREWELL_OF_A_LOCK).await;
+        } else {
+            tell_the_system("STOPPING=1");
+            std::future::pending::<()>().await;
+        }
     };
-    tokio::join!(serving, told);
+    tokio::select! {
+        // The manager is told before the serving ends.
+        biased;
+        () = told => {}
+        () = serving => {}
+    }
     signals.abort();
+    clocks.abort();
+    if session.is_leaving() && !wanted_to_end.load(Ordering::SeqCst) {
+        return Ok(Ended::Locked);
+    }
     // A refresh token that the provider renewed just now is still to be written.
     if timeout(SETTLE, desk.session.settled()).await.is_err() {
         tracing::warn!("a provider did not answer before the end");
     }
-    Ok(())
+    Ok(Ended::Stopped)
 }
 
 /// Tells a service manager, if there is one.
@@ -151,7 +189,7 @@ impl Listener for Ours {
 struct Desk {
     started_at: UnixTime,
     socket: String,
-    session: Session,
+    session: Arc<Session>,
     surroundings: Surroundings,
     counters: Arc<Counters>,
     traffic: Arc<Traffic>,
@@ -211,11 +249,21 @@ impl Desk {
                 ))
             }
             protocol::LOCK => {
-                self.session.lock().await;
+                let session = Arc::clone(&self.session);
+                // Whoever asked may go away; a lock that has begun goes on.
+                finished(tokio::spawn(async move { session.lock().await })).await;
                 Ok(self.state())
             }
             protocol::UNLOCK => {
-                self.session.unlock();
+                let AskUnlock { passphrase } = parse(body)?;
+                if passphrase.as_ref().is_some_and(|text| text.expose_secret().len() > LONGEST_PASSPHRASE) {
+                    let message = format!("a passphrase has at most {LONGEST_PASSPHRASE} bytes");
+                    return Err(Box::new(ErrorAnswer::told("invalid_argument", message, None)));
+                }
+                let session = Arc::clone(&self.session);
+                // Whoever asked may go away; an attempt that has begun counts.
+                let unlocked = finished(tokio::spawn(async move { session.unlock(passphrase).await })).await;
+                unlocked.map_err(|kept| Box::new(kept.told()))?;
                 Ok(self.state())
             }
             _ => {
@@ -239,7 +287,7 @@ impl Desk {
     }
 
     fn status(&self) -> Status {
-        let engine = self.session.engine();
+        let engine = self.session.look();
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Status {
             version: 1,
@@ -250,6 +298,7 @@ impl Desk {
             socket: self.socket.clone(),
             started_at: self.started_at.seconds(),
             uptime_seconds: self.started_at.until(self.surroundings.clock.now()).as_secs(),
+            locks_in_seconds: self.session.left().map(|left| left.as_secs()),
             caches: engine.as_ref().map(|engine| engine.held()).unwrap_or_default(),
             next_refreshes: engine.as_ref().map(|engine| engine.next_refreshes()).unwrap_or_default(),
             clients: self.counters.clients(),
@@ -268,10 +317,23 @@ impl Desk {
             "several_accounts" | "several_matching_accounts" => StatusCode::CONFLICT,
             "other_home" => StatusCode::MISDIRECTED_REQUEST,
             LOCKED => StatusCode::LOCKED,
+            TOO_SOON => StatusCode::TOO_MANY_REQUESTS,
             "network" => StatusCode::BAD_GATEWAY,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         json(status, refused)
+    }
+}
+
+/// What the task came to. Its panic is this request's.
+async fn finished<T>(task: tokio::task::JoinHandle<T>) -> T {
+    match task.await {
+        Ok(done) => done,
+        Err(failed) => match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends, and nobody waits for this.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 
@@ -289,8 +351,7 @@ fn parse<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Box<ErrorAnswe
 }
 
 fn locked() -> Box<ErrorAnswer> {
-    let hint = "unlock it: tokenkeep unlock".to_owned();
-    Box::new(ErrorAnswer::told(LOCKED, "the agent is locked", Some(hint)))
+    Box::new(ErrorAnswer { error: Refusal::locked() })
 }
 
 fn unsupported(problem: String) -> Box<ErrorAnswer> {

@@ -3,14 +3,17 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
+use serde::{Deserialize, Serialize};
 
 use crate::agent_client::PlaceError;
 use crate::agent_client::place;
+use crate::process;
 
 /// Why the agent cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +33,15 @@ pub(crate) enum SocketError {
     /// What the system handed over is no socket to listen on.
     #[error("the descriptor that was handed over (LISTEN_FDS) is no Unix socket to listen on: {source}")]
     NoListener { source: io::Error },
+}
+
+/// The socket of an agent that becomes a new one, in numbers: nothing here is secret.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Legacy {
+    path: PathBuf,
+    listener: RawFd,
+    lock: Option<RawFd>,
+    own_file: Option<(u64, u64)>,
 }
 
 impl SocketError {
@@ -57,7 +69,7 @@ pub(crate) struct BoundSocket {
     listener: UnixListener,
     /// Held as long as the agent lives; the system lets go of it however the agent ends. A socket
     /// without a file has none.
-    _lock: Option<File>,
+    lock: Option<File>,
     /// The file to remove at the end; one that was handed over is not ours to remove.
     own_file: Option<(u64, u64)>,
 }
@@ -74,12 +86,39 @@ impl BoundSocket {
         }
     }
 
+    /// Leaves the socket to the program that takes this one's place. Whoever connects meanwhile waits.
+    ///
+    /// # Errors
+    /// When the system does not let a descriptor stay open.
+    pub(crate) fn bequeath(&self) -> io::Result<Legacy> {
+        process::outlive(self.listener.as_fd())?;
+        self.lock.iter().try_for_each(|lock| process::outlive(lock.as_fd()))?;
+        Ok(Legacy {
+            path: self.path.clone(),
+            listener: self.listener.as_raw_fd(),
+            lock: self.lock.as_ref().map(AsRawFd::as_raw_fd),
+            own_file: self.own_file,
+        })
+    }
+
+    /// The socket that the program before this one left.
+    ///
+    /// # Errors
+    /// [`SocketError::NoListener`] if it left none.
+    pub(crate) fn inherit(legacy: &Legacy) -> Result<Self, SocketError> {
+        let no_listener = |source| SocketError::NoListener { source };
+        let listener = process::take_over(legacy.listener).and_then(listening).map_err(no_listener)?;
+        let lock = legacy.lock.map(process::take_over).transpose().map_err(no_listener)?;
+        let Legacy { path, own_file, .. } = legacy.clone();
+        Ok(Self { path, listener, lock: lock.map(File::from), own_file })
+    }
+
     fn handed_over(listener: UnixListener, path: &Path) -> Result<Self, SocketError> {
         let address = listener.local_addr().map_err(|source| SocketError::NoListener { source })?;
         let path = address.as_pathname().unwrap_or(path).to_owned();
         // The system made the folder, and its socket is where clients look: only the peers count.
         let lock = if address.as_pathname().is_some() { Some(lock(&path)?) } else { None };
-        Ok(Self { path, listener, _lock: lock, own_file: None })
+        Ok(Self { path, listener, lock, own_file: None })
     }
 
     fn bind(path: &Path) -> Result<Self, SocketError> {
@@ -110,9 +149,13 @@ impl BoundSocket {
         Ok(Self {
             path: path.to_owned(),
             listener,
-            _lock: Some(lock),
+            lock: Some(lock),
             own_file: Some((metadata.dev(), metadata.ino())),
         })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The listener for the runtime.
@@ -155,32 +198,31 @@ fn lock(path: &Path) -> Result<File, SocketError> {
 }
 
 #[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "a descriptor that was handed over arrives as a number")]
 fn inherited() -> Result<Option<UnixListener>, SocketError> {
-    use std::os::fd::{FromRawFd as _, OwnedFd};
-
     let no_listener = |source| SocketError::NoListener { source };
+    // LISTEN_PID is this process, so the descriptor was made for us.
     let Some(number) = sd_notify::listen_fds().map_err(no_listener)?.next() else {
         return Ok(None);
     };
-    // SAFETY: LISTEN_PID is this process, so the descriptor was made for us, and this is the only
-    // place that takes it, once, at the start.
-    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
-    let is_listening = rustix::net::sockopt::socket_acceptconn(&descriptor);
-    let is_unix = rustix::net::sockopt::socket_domain(&descriptor).map_err(io::Error::from);
-    match (is_unix, is_listening) {
-        (Ok(domain), Ok(true)) if domain == rustix::net::AddressFamily::UNIX => {
-            Ok(Some(UnixListener::from(descriptor)))
-        }
-        (Err(error), _) => Err(no_listener(error)),
-        _ => Err(no_listener(io::ErrorKind::InvalidInput.into())),
-    }
+    process::take_over(number).and_then(listening).map(Some).map_err(no_listener)
 }
 
 #[cfg(not(target_os = "linux"))]
 #[expect(clippy::unnecessary_wraps, reason = "Linux may find something that is no listener")]
 fn inherited() -> Result<Option<UnixListener>, SocketError> {
     Ok(None)
+}
+
+/// The descriptor as what it has to be.
+fn listening(descriptor: OwnedFd) -> io::Result<UnixListener> {
+    let listener = UnixListener::from(descriptor);
+    // Fails for what is no Unix socket.
+    listener.local_addr()?;
+    if rustix::net::sockopt::socket_acceptconn(&listener)? {
+        Ok(listener)
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
 }
 
 #[cfg(test)]

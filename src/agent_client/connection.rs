@@ -11,6 +11,7 @@ use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use super::place::{self, PlaceError};
 use super::{CallError, Reply, protocol};
@@ -32,7 +33,7 @@ pub(super) async fn call(
     path: &Path,
     method: Method,
     target: &str,
-    body: Vec<u8>,
+    body: Zeroizing<Vec<u8>>,
 ) -> Result<Reply, CallError> {
     let stream = connect(path).await?;
     let question = exchange(path, stream, method, target, body);
@@ -47,7 +48,7 @@ pub(super) async fn call(
 
 async fn is_alive(path: &Path) -> Result<(), CallError> {
     let stream = connect(path).await?;
-    let hello = exchange(path, stream, Method::GET, protocol::HELLO, Vec::new());
+    let hello = exchange(path, stream, Method::GET, protocol::HELLO, Zeroizing::default());
     match timeout(DOUBT, hello).await {
         Ok(answer) => answer.map(drop),
         Err(_) => Err(silent(path, "it is stopped or overloaded")),
@@ -79,9 +80,12 @@ async fn exchange(
     stream: UnixStream,
     method: Method,
     target: &str,
-    body: Vec<u8>,
+    body: Zeroizing<Vec<u8>>,
 ) -> Result<Reply, CallError> {
-    let broken = |error: &dyn std::error::Error| silent(path, &crate::error::with_causes(error));
+    let broken = |error: &dyn std::error::Error| CallError::Broken {
+        path: path.to_owned(),
+        detail: crate::error::with_causes(error),
+    };
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
     let request = Request::builder()
@@ -90,7 +94,7 @@ async fn exchange(
         .header(header::HOST, "tokenkeep")
         .header(header::USER_AGENT, concat!("tokenkeep/", env!("CARGO_PKG_VERSION")))
         .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body)))
+        .body(Full::new(Bytes::from_owner(body)))
         .map_err(|error| broken(&error))?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(|error| broken(&error))?;

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::{CallError, Method, Reply};
 
 /// Where the agent would listen.
@@ -14,7 +16,7 @@ pub(super) async fn call(
     path: &Path,
     _method: Method,
     _target: &str,
-    _body: Vec<u8>,
+    _body: Zeroizing<Vec<u8>>,
 ) -> Result<Reply, CallError> {
     std::future::ready(Err(CallError::Absent { path: path.to_owned() })).await
 }

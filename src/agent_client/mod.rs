@@ -19,8 +19,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::Method;
+use secrecy::SecretString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use crate::cloud::{Authority, TenantId};
 use crate::error::{Error, Result, Unavailable};
@@ -30,7 +32,7 @@ use crate::store::Places;
 use crate::time::UnixTime;
 use crate::token::{AccessToken, TokenAccount, TokenDetails, TokenRequest, TokenSource};
 
-use self::protocol::{AskAccounts, AskToken, Hello, StateAnswer, Status, StoreName, TokenAnswer};
+use self::protocol::{AskAccounts, AskToken, AskUnlock, Hello, StateAnswer, Status, StoreName, TokenAnswer};
 
 #[cfg(not(unix))]
 pub use self::connection::socket_path;
@@ -84,6 +86,10 @@ pub(crate) enum CallError {
     #[cfg(unix)]
     #[error(transparent)]
     Place(#[from] PlaceError),
+    /// The agent let go of the connection before it answered.
+    #[cfg(unix)]
+    #[error("the agent at {} broke off: {detail}", path.display())]
+    Broken { path: PathBuf, detail: String },
     /// The agent does not answer, stopped doing so, or says what nobody understands.
     #[error("the agent at {} does not answer: {detail}", path.display())]
     Silent { path: PathBuf, detail: String },
@@ -211,6 +217,30 @@ impl AgentClient {
         Ok(self.ask_accounts().await?)
     }
 
+    /// Has the agent forget everything that it decrypted, and answer `locked` until [`Self::unlock`].
+    /// When this returns it has begun anew, and nothing is in its memory.
+    ///
+    /// # Errors
+    /// [`Unavailable`] without an agent.
+    pub async fn lock(&self) -> Result<()> {
+        let _state: StateAnswer = self.ask(Method::POST, protocol::LOCK, &()).await?;
+        // It takes no connection before it begins anew, so this is answered by what comes after.
+        self.hello().await?;
+        Ok(())
+    }
+
+    /// Has the agent serve again, by the vault's passphrase or recovery key. Without one it serves if
+    /// its cache opens by itself: the platform's keyring, a key file, the kernel's keyring.
+    ///
+    /// # Errors
+    /// [`Unavailable`] without an agent; [`Error::Relayed`] with what keeps the cache closed, or with
+    /// the kind `unlock_too_soon` after several wrong passphrases.
+    pub async fn unlock(&self, passphrase: Option<SecretString>) -> Result<()> {
+        let ask = AskUnlock { passphrase };
+        let _state: StateAnswer = self.ask(Method::POST, protocol::UNLOCK, &ask).await?;
+        Ok(())
+    }
+
     /// Ends the agent, once it has saved what the provider still owes.
     ///
     /// # Errors
@@ -259,8 +289,18 @@ impl AgentClient {
         question: &(impl Serialize + Sync),
     ) -> Result<T, AskError> {
         let odd = |detail: String| CallError::Silent { path: self.socket.clone(), detail };
-        let body = serde_json::to_vec(question).map_err(|error| odd(error.to_string()))?;
-        let Reply { is_success, body } = connection::call(&self.socket, method, target, body).await?;
+        // Room enough that no half of a passphrase is left behind by growing.
+        let mut body = Zeroizing::new(Vec::with_capacity(16 * 1024));
+        serde_json::to_writer(&mut *body, question).map_err(|error| odd(error.to_string()))?;
+        let reply = connection::call(&self.socket, method, target, body).await;
+        #[cfg(unix)]
+        if let Err(CallError::Broken { .. }) = &reply
+            && self.is_locked().await
+        {
+            // It lets go of whoever waits when it is locked. That is no reason to go round it.
+            return Err(AskError::Refused(Box::new(Refusal::locked())));
+        }
+        let Reply { is_success, body } = reply?;
         if is_success {
             // The text itself may hold a token, so only where it went wrong is told.
             return serde_json::from_slice(&body)
@@ -273,12 +313,23 @@ impl AgentClient {
     }
 }
 
+#[cfg(unix)]
+impl AgentClient {
+    async fn is_locked(&self) -> bool {
+        let hello = connection::call(&self.socket, Method::GET, protocol::HELLO, Zeroizing::default()).await;
+        let hello = hello.ok().and_then(|reply| serde_json::from_slice::<Hello>(&reply.body).ok());
+        hello.is_some_and(|hello| hello.state == protocol::State::Locked)
+    }
+}
+
 impl CallError {
     pub(crate) fn hint(&self) -> String {
         match self {
             Self::Absent { .. } => "start it: tokenkeep agent start".to_owned(),
             #[cfg(unix)]
             Self::Place(error) => error.hint(),
+            #[cfg(unix)]
+            Self::Broken { .. } => "see how it is: tokenkeep agent status".to_owned(),
             Self::Silent { .. } => {
                 "start it anew: tokenkeep agent stop, then tokenkeep agent start".to_owned()
             }

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
@@ -24,15 +24,18 @@ pub const STATUS: &str = "/v1/status";
 pub const TOKEN: &str = "/v1/token";
 /// `POST` [`AskAccounts`]: who is signed in.
 pub const ACCOUNTS: &str = "/v1/accounts";
-/// `POST`: forgets what was decrypted and answers `locked` from then on.
+/// `POST`: forgets what was decrypted, begins anew, and answers `locked` from then on.
 pub const LOCK: &str = "/v1/lock";
-/// `POST`: serves again.
+/// `POST` [`AskUnlock`]: serves again.
 pub const UNLOCK: &str = "/v1/unlock";
 /// `POST`: ends the agent as SIGTERM does.
 pub const SHUTDOWN: &str = "/v1/shutdown";
 
 /// The kind of a refusal that is final: the agent was locked, and nobody goes round it.
 pub const LOCKED: &str = "locked";
+
+/// The kind of a refusal after too many wrong passphrases.
+pub const TOO_SOON: &str = "unlock_too_soon";
 
 /// Asks for an access token. What is left out is what the command line takes without options and
 /// environment.
@@ -74,6 +77,16 @@ pub struct AskAccounts {
     /// Where the logins are.
     #[serde(flatten)]
     pub from: Whereabouts,
+}
+
+/// Asks the agent to serve again.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct AskUnlock {
+    /// The vault's passphrase or recovery key; without it, what opens by itself does.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "expose_some")]
+    pub passphrase: Option<SecretString>,
 }
 
 /// Which logins are meant.
@@ -150,6 +163,11 @@ pub struct TokenAnswer {
     /// Where the agent had it from.
     #[serde(default)]
     pub found: Source,
+}
+
+/// The one way by which a passphrase leaves the process in a question.
+fn expose_some<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(ExposeSecret::expose_secret).serialize(serializer)
 }
 
 /// The one way by which a token leaves the process in an answer.
@@ -317,6 +335,8 @@ pub struct Status {
     pub started_at: i64,
     /// For how long.
     pub uptime_seconds: u64,
+    /// In how many seconds it locks by itself, unless somebody uses it; `null` if it does not.
+    pub locks_in_seconds: Option<u64>,
     /// Caches whose documents it holds.
     pub caches: Vec<HeldCache>,
     /// What it will renew by itself, the next one first.

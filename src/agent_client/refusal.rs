@@ -182,6 +182,12 @@ impl ErrorAnswer {
         Self::new(Refusal { kind: kind.to_owned(), message: message.into(), hint, ..Refusal::default() })
     }
 
+    /// The same, to be asked again after so many seconds.
+    pub(crate) fn after(mut self, seconds: u64) -> Self {
+        self.error.detail = Some(Box::new(Detail { retry_after: Some(seconds), ..Detail::default() }));
+        self
+    }
+
     /// The same, with the accounts that might have been meant.
     pub(crate) fn among(mut self, candidates: &[Candidate]) -> Self {
         self.error.candidates = Meant::all(candidates);
@@ -194,6 +200,17 @@ impl ErrorAnswer {
 }
 
 impl Refusal {
+    /// What a locked agent answers.
+    #[cfg(unix)]
+    pub(crate) fn locked() -> Self {
+        Self {
+            kind: super::protocol::LOCKED.to_owned(),
+            message: "the agent is locked".to_owned(),
+            hint: Some("unlock it: tokenkeep agent unlock".to_owned()),
+            ..Self::default()
+        }
+    }
+
     /// Whether a client may do by itself what this agent cannot: of another version or home, busy,
     /// in trouble of its own, or without a way into the cache that the client may have.
     #[cfg(any(feature = "cli", test))]

@@ -1,50 +1,88 @@
 //! `tokenkeep agent`: one engine for all processes of a user, in the foreground or behind.
 
+mod locking;
 mod status;
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::arguments::{Agent, AgentCommand};
+use super::arguments::{Agent, AgentCommand, LockOptions};
 use super::failure::Failure;
 use super::output::{FAINT, Output, STRONG};
 use super::settings::Settings;
 use super::state::DefaultAccounts;
 use super::{runtime, via_agent};
-use crate::agent::{self, BoundSocket, SocketError, Surroundings};
+use crate::agent::{self, BoundSocket, Ended, Legacy, LockAfter, SocketError, Surroundings};
 use crate::agent_client::protocol::Hello;
 use crate::agent_client::{AgentClient, CallError, socket_path};
 use crate::error::{CacheError, Error, Unavailable};
 use crate::options::TokenCachePersistenceOptions;
+use crate::process;
 use crate::store::vault::Unattended;
 use crate::time::SystemClock;
 
+/// The option by which an agent tells the one that takes its place where the socket is.
+const LEGACY: &str = "--legacy=";
+
+/// How long a lock waits for what blocks. Clients wait with it.
+const FAREWELL_OF_A_LOCK: Duration = Duration::from_secs(1);
+
 pub(super) fn run(arguments: &Agent, settings: &Settings, output: Output) -> Result<(), Failure> {
     match &arguments.command {
-        None => serve(arguments.detached, settings, output),
-        Some(AgentCommand::Start) => start(settings, output),
+        None => serve(arguments, settings, output),
+        Some(AgentCommand::Start { lock }) => start(lock, settings, output),
         Some(AgentCommand::Stop) => stop(settings, output),
         Some(AgentCommand::Status { watch }) => status::run(*watch, settings, output),
+        Some(AgentCommand::Lock) => locking::lock(settings, output),
+        Some(AgentCommand::Unlock) => locking::unlock(settings, output),
     }
 }
 
 /// Serves in this process until it is ended.
-fn serve(detached: bool, settings: &Settings, output: Output) -> Result<(), Failure> {
-    if detached {
+fn serve(arguments: &Agent, settings: &Settings, output: Output) -> Result<(), Failure> {
+    if arguments.detached {
         // Whoever started it leads another session; a group's leader cannot leave, and need not.
         rustix::process::setsid().ok();
     }
-    let path = socket_path(&settings.places.state);
-    let socket = BoundSocket::open(&path)?;
+    let lock_after = lock_after(&arguments.lock)?;
+    let socket = match &arguments.legacy {
+        Some(legacy) => {
+            process::name_anew(env!("CARGO_PKG_NAME"));
+            BoundSocket::inherit(&read_legacy(legacy)?)?
+        }
+        None => BoundSocket::open(&socket_path(&settings.places.state))?,
+    };
+    process::harden();
     let surroundings = Surroundings {
+        cache: settings.cache.clone(),
         clock: Arc::new(SystemClock),
         defaults: Arc::new(Defaults(unattended(settings))),
+        lock_after,
         places: settings.places.clone(),
     };
+    let mut is_locked = arguments.legacy.is_some();
+    while serve_once(&socket, surroundings.clone(), is_locked, arguments.detached, output)? == Ended::Locked {
+        // What libraries copied and freed goes only with the whole memory.
+        let error = begin_anew(&socket);
+        tracing::warn!(%error, "locked, but not begun anew: freed memory may still hold copies");
+        is_locked = true;
+    }
+    Ok(())
+}
+
+fn serve_once(
+    socket: &BoundSocket,
+    surroundings: Surroundings,
+    is_locked: bool,
+    detached: bool,
+    output: Output,
+) -> Result<Ended, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // Stores block, and a keyring may do so for seconds.
@@ -56,13 +94,38 @@ fn serve(detached: bool, settings: &Settings, output: Output) -> Result<(), Fail
             // The one who waits for us sees the end of the pipe.
             leave_output().ok();
         } else {
-            output.remark(&format!("{FAINT}listening at{FAINT:#} {}", path.display())).ok();
+            let state = if is_locked { "locked, listening at" } else { "listening at" };
+            output.remark(&format!("{FAINT}{state}{FAINT:#} {}", socket.path().display())).ok();
         }
     };
-    let served = runtime.block_on(agent::serve(&socket, surroundings, ready));
-    // What is being written is written.
-    drop(runtime);
-    served.map_err(Failure::file("listening at", path))
+    let ended = runtime.block_on(agent::serve(socket, surroundings, is_locked, ready));
+    match ended {
+        // What providers owed is saved. A keyring that hangs does not keep secrets in memory.
+        Ok(Ended::Locked) => runtime.shutdown_timeout(FAREWELL_OF_A_LOCK),
+        // What is being written is written.
+        Ok(Ended::Stopped) | Err(_) => drop(runtime),
+    }
+    ended.map_err(Failure::file("listening at", socket.path()))
+}
+
+fn begin_anew(socket: &BoundSocket) -> io::Error {
+    let legacy = socket.bequeath().and_then(|legacy| Ok(serde_json::to_string(&legacy)?));
+    let legacy = match legacy {
+        Ok(legacy) => OsString::from(format!("{LEGACY}{legacy}")),
+        Err(error) => return error,
+    };
+    let is_older = |argument: &OsString| argument.as_encoded_bytes().starts_with(LEGACY.as_bytes());
+    let given = std::env::args_os().skip(1).filter(|argument| !is_older(argument));
+    process::begin_anew(given.chain([legacy]))
+}
+
+fn read_legacy(text: &str) -> Result<Legacy, Failure> {
+    serde_json::from_str(text).map_err(|_| Failure::usage("--legacy is for the agent itself", "leave it out"))
+}
+
+fn lock_after(options: &LockOptions) -> Result<LockAfter, Failure> {
+    let parse = |text: &Option<String>| text.as_deref().map(super::doors::duration).transpose();
+    Ok(LockAfter { idle: parse(&options.lock_after_idle)?, whole: parse(&options.lock_after)? })
 }
 
 /// The settings where nobody is to be asked for a passphrase.
@@ -76,7 +139,8 @@ fn leave_output() -> io::Result<()> {
     Ok(rustix::stdio::dup2_stdout(nowhere)?)
 }
 
-fn start(settings: &Settings, output: Output) -> Result<(), Failure> {
+fn start(lock: &LockOptions, settings: &Settings, output: Output) -> Result<(), Failure> {
+    lock_after(lock)?;
     let client = via_agent::of_user(settings);
     if let Some(hello) = hello(&client)? {
         return report(&client, Some(&hello), false, output);
@@ -84,6 +148,8 @@ fn start(settings: &Settings, output: Output) -> Result<(), Failure> {
     let program = std::env::current_exe().map_err(Failure::file("finding", "this program"))?;
     let mut child = Command::new(&program)
         .args(["agent", "--detached", "--json"])
+        .args(lock.lock_after_idle.iter().map(|limit| format!("--lock-after-idle={limit}")))
+        .args(lock.lock_after.iter().map(|limit| format!("--lock-after={limit}")))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -168,7 +168,7 @@ pub(super) fn check(options: &GrantOptions) -> Result<(), Failure> {
     terms(options, &TenantId::organizations(), UnixTime::default()).map(drop)
 }
 
-fn duration(text: &str) -> Result<Duration, Failure> {
+pub(super) fn duration(text: &str) -> Result<Duration, Failure> {
     let refuse = || {
         Failure::from(InvalidArgument::new(
             "duration",

@@ -283,6 +283,7 @@ fn of_kind(kind: &str) -> u8 {
         | "vault_newer_format"
         | "vault_protector_damaged" => 6,
         "locked"
+        | "unlock_too_soon"
         | "cache_encryption_unavailable"
         | "cache_key_gone"
         | "cache_key_unavailable"

@@ -56,6 +56,10 @@ fn in_words(status: &Status, now: UnixTime) -> String {
         State::Unlocked => "unlocked",
         State::Unknown => "unknown",
     };
+    let state = match status.locks_in_seconds {
+        Some(left) => format!("{state} for {}", times::countdown(Duration::from_secs(left))),
+        None => state.to_owned(),
+    };
     let up = times::countdown(Duration::from_secs(status.uptime_seconds));
     let mut lines = vec![
         format!("{STRONG}{}{STRONG:#}, process {}, {state}, up {up}", printable(&status.agent), status.pid),

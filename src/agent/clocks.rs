@@ -1,0 +1,94 @@
+//! When the agent locks by itself.
+
+use std::time::Duration;
+
+/// How long the agent stays unlocked. Without a limit it does until somebody locks it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LockAfter {
+    /// Since the last time that somebody asked for a token or an account.
+    pub(crate) idle: Option<Duration>,
+    /// Since it was unlocked.
+    pub(crate) whole: Option<Duration>,
+}
+
+/// The two clocks of an unlocked agent. Moments are times since the machine was started, sleep
+/// included, and come in from outside.
+#[derive(Debug)]
+pub(super) struct Clocks {
+    limits: LockAfter,
+    unlocked_at: Duration,
+    used_at: Duration,
+}
+
+impl Clocks {
+    pub(super) const fn started(limits: LockAfter, now: Duration) -> Self {
+        Self { limits, unlocked_at: now, used_at: now }
+    }
+
+    /// Somebody was there. Renewals ahead and looks at the status are no use of it.
+    pub(super) fn used(&mut self, now: Duration) {
+        self.used_at = self.used_at.max(now);
+    }
+
+    /// How long it is until the agent locks; zero if it is to lock now.
+    pub(super) fn left(&self, now: Duration) -> Option<Duration> {
+        let idle = self.limits.idle.map(|limit| self.used_at + limit);
+        let whole = self.limits.whole.map(|limit| self.unlocked_at + limit);
+        let end = idle.into_iter().chain(whole).min()?;
+        Some(end.saturating_sub(now))
+    }
+
+    pub(super) fn is_over(&self, now: Duration) -> bool {
+        self.left(now).is_some_and(|left| left.is_zero())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn clocks(idle: Option<u64>, whole: Option<u64>) -> Clocks {
+        Clocks::started(LockAfter { idle: idle.map(at), whole: whole.map(at) }, at(1_000))
+    }
+
+    #[test]
+    fn without_a_limit_it_stays_unlocked() {
+        let clocks = clocks(None, None);
+        assert_eq!(clocks.left(at(1_000_000_000)), None);
+        assert!(!clocks.is_over(at(1_000_000_000)));
+    }
+
+    #[test]
+    fn use_puts_off_the_idle_clock_and_never_the_absolute_one() {
+        let mut clocks = clocks(Some(60), Some(100));
+        assert_eq!(clocks.left(at(1_030)), Some(at(30)));
+        clocks.used(at(1_059));
+        assert!(!clocks.is_over(at(1_060)), "it was used");
+        assert_eq!(clocks.left(at(1_060)), Some(at(40)), "the absolute one comes first now");
+        clocks.used(at(1_099));
+        assert!(!clocks.is_over(at(1_099)));
+        assert!(clocks.is_over(at(1_100)));
+    }
+
+    #[test]
+    fn a_night_asleep_counts() {
+        let idle = clocks(Some(3_600), None);
+        let whole = clocks(None, Some(3_600));
+        for clocks in [idle, whole] {
+            assert!(!clocks.is_over(at(1_000 + 3_599)));
+            assert!(clocks.is_over(at(1_000 + 8 * 3_600)));
+        }
+    }
+
+    #[test]
+    fn a_late_word_of_use_does_not_turn_the_clock_back() {
+        let mut clocks = clocks(Some(60), None);
+        clocks.used(at(1_050));
+        clocks.used(at(1_010));
+        assert_eq!(clocks.left(at(1_050)), Some(at(60)));
+    }
+}
