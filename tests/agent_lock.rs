@@ -83,6 +83,8 @@ fn after_a_lock_no_secret_is_anywhere_in_memory() {
         assert_eq!(found_in(agent.pid(), &secrets), names(&secrets), "or looking would prove nothing");
         assert_eq!(world.run(&["agent", "lock", "--json"]).ok().json()["state"], "locked");
         assert_eq!(found_in(agent.pid(), &secrets), BTreeSet::new());
+        let command_line = std::fs::read(format!("/proc/{}/cmdline", agent.pid())).unwrap();
+        assert!(command_line.ends_with(b"}\0"), "what is wiped is not all: it has to begin anew");
         world.run(&["agent", "unlock"]).ok();
     }
     report("agent-lock", &format!("agent: {rounds} locks, secrets found in memory afterwards: 0"));
