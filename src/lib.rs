@@ -4,7 +4,7 @@ mod acquire;
 #[cfg(all(feature = "cli", unix))]
 mod agent;
 pub mod agent_client;
-#[cfg(all(feature = "cli", unix))]
+#[cfg(feature = "cli")]
 mod bounded_http;
 pub mod cloud;
 pub mod credential;

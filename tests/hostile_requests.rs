@@ -183,6 +183,12 @@ fn without_the_secret_there_is_only_the_protocols_own_error() {
         let reply = served.ask(&format!("GET /az/token?scope={ARM}/.default"), &[own], "");
         assert_eq!(reply.status, 401, "{given}");
     }
+    // whoever does not know it is not listened to: of this body nothing ever comes
+    let headers = [("Authorization", "Bearer wrong"), ("Content-Length", "70000")];
+    let reply = served.ask("POST /token?api-version=2023-07-12-preview", &headers, "");
+    let reply = reply.json();
+    assert!(reply["message"].as_str().unwrap().contains("not the secret"), "{reply}");
+
     let twice = [("X-IDENTITY-HEADER", secret.as_str()); 2];
     assert_eq!(served.ask(&format!("GET {QUERY}"), &twice, "").status, 401);
     assert_eq!(served.identity(ARM, &[]).status, 200);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, header};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
@@ -38,7 +39,10 @@ const LIMITS: Limits = Limits {
     // well within the usual limit of 1024 descriptors
     connections: 384,
     connections_of_a_program: 128,
+    keep_alive: true,
     patience: Duration::from_secs(15),
+    // what a request waits for is bounded by the engine
+    answer: None,
     farewell: Duration::from_secs(5),
 };
 
@@ -197,7 +201,14 @@ struct Desk {
 }
 
 impl Handler<Peer> for Desk {
-    async fn handle(&self, peer: &Peer, request: Request<Bytes>) -> Response {
+    type Admitted = ();
+
+    /// Whoever may connect may ask.
+    fn admit(&self, _head: &Parts) -> Result<(), Box<Response>> {
+        Ok(())
+    }
+
+    async fn handle(&self, peer: &Peer, (): &(), request: Request<Bytes>) -> Response {
         let name = request.headers().get(header::USER_AGENT).and_then(|name| name.to_str().ok());
         self.counters.client(peer.pid, name, self.surroundings.clock.now());
         let (head, body) = request.into_parts();
@@ -207,7 +218,7 @@ impl Handler<Peer> for Desk {
         }
     }
 
-    fn refuse(&self, status: StatusCode) -> Response {
+    fn refuse(&self, _admitted: Option<&()>, status: StatusCode) -> Response {
         let (kind, message) = match status {
             StatusCode::SERVICE_UNAVAILABLE => ("busy", "this program has too many requests under way"),
             StatusCode::PAYLOAD_TOO_LARGE => ("malformed", "the request's body is too long"),

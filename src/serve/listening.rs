@@ -10,12 +10,24 @@ use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::net::UnixListener;
 
+use crate::bounded_http::{Listener, Peer};
+
 use super::gate::Hosts;
 
 /// A connection of either kind.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Whoever asks at a door: nothing tells the programs of loopback or of a container apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Anybody;
+
+impl Peer for Anybody {
+    type Program = ();
+
+    fn program(&self) {}
+}
 
 /// An open listener.
 #[derive(Debug)]
@@ -83,13 +95,19 @@ impl Listening {
             Self::Socket { .. } => Hosts::BehindSocket,
         }
     }
+}
 
-    pub(super) async fn accept(&self) -> io::Result<Box<dyn Stream>> {
-        match self {
-            Self::Loopback { listener, .. } => Ok(Box::new(listener.accept().await?.0)),
+impl Listener for Listening {
+    type Stream = Box<dyn Stream>;
+    type Peer = Anybody;
+
+    async fn accept(&mut self) -> io::Result<(Box<dyn Stream>, Anybody)> {
+        let stream: Box<dyn Stream> = match self {
+            Self::Loopback { listener, .. } => Box::new(listener.accept().await?.0),
             #[cfg(unix)]
-            Self::Socket { listener, .. } => Ok(Box::new(listener.accept().await?.0)),
-        }
+            Self::Socket { listener, .. } => Box::new(listener.accept().await?.0),
+        };
+        Ok((stream, Anybody))
     }
 }
 

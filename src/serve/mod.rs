@@ -20,10 +20,10 @@ mod server;
 use axum::body::Bytes;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use axum::response::Response;
 use http_body_util::Full;
 use url::form_urlencoded;
 
+use crate::bounded_http::Response as Answer;
 use crate::token::AccessToken;
 
 use self::desk::{Asked, Refusal};
@@ -37,8 +37,6 @@ pub(crate) use self::registry::{Entry, Listed, Registry};
 #[cfg(unix)]
 pub(crate) use self::relay::relay;
 pub(crate) use self::server::Server;
-
-type Answer = Response<Full<Bytes>>;
 
 /// One protocol, at one address.
 trait Door: Sync {
@@ -121,7 +119,7 @@ fn check_version(query: &[(String, String)], version: &str) -> Result<(), Refusa
 }
 
 fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body.to_string())));
+    let mut answer = Answer::new(Full::new(Bytes::from(body.to_string())));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     answer

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 const CONNECTIONS: usize = 128;
-/// As long as the server on the other side gives a connection, and a little.
-const TIME: Duration = Duration::from_secs(65);
+/// As long as the server on the other side gives a head, a body and an answer, and a little.
+const TIME: Duration = Duration::from_secs(80);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Passes every connection on to the socket, byte for byte: it knows no secret and checks none.

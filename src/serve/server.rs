@@ -1,39 +1,38 @@
-//! The small server that all doors share: everything about it is bounded.
+//! The server that all doors share: which requests it lets in, and what they come to.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use axum::http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::Full;
+use tokio::sync::watch;
+
+use crate::bounded_http::{self, Handler, Limits, Traffic};
+use crate::token::AccessToken;
 
 use super::desk::{Desk, Refusal};
-use super::gate::{self, Hosts};
-use super::listening::{Listening, Stream};
+use super::gate::{self, Hosts, Stray};
+use super::listening::{Anybody, Listening};
 use super::{Answer, DOORS, Door};
 
-/// What may be open at once. Beyond that the oldest that has not asked for anything yet is closed.
-const CONNECTIONS: usize = 128;
-const HEADERS: usize = 64;
-const HEADER_BYTES: usize = 16 * 1024;
-const BODY_BYTES: usize = 64 * 1024;
-const TIME_FOR_HEADERS: Duration = Duration::from_secs(5);
-const TIME_FOR_BODY: Duration = Duration::from_secs(5);
-/// Longer than the provider is tried for.
-const TIME_FOR_ALL: Duration = Duration::from_secs(60);
-/// Where there are no more descriptors, asking at once again would only burn time.
-const PAUSE: Duration = Duration::from_millis(50);
+const LIMITS: Limits = Limits {
+    // claims challenges and lists of scopes have a few kilobytes
+    body: 64 * 1024,
+    head: 16 * 1024,
+    headers: 64,
+    connections: 128,
+    // programs cannot be told apart
+    connections_of_a_program: 128,
+    // nothing of a request that is turned away is taken for another one
+    keep_alive: false,
+    patience: Duration::from_secs(5),
+    // longer than the provider is tried for
+    answer: Some(Duration::from_secs(60)),
+    farewell: Duration::ZERO,
+};
 
 /// A listener with a desk behind it.
 #[derive(Debug)]
@@ -47,75 +46,13 @@ impl Server {
         Self { listening, desk }
     }
 
-    /// Serves until it is dropped, and every connection with it.
+    /// Serves until it is dropped. Connections that are open by then end with their request, or with
+    /// the runtime.
     pub(crate) async fn run(self) -> Infallible {
-        let room = Arc::new(Room { desk: self.desk, hosts: self.listening.hosts() });
-        let mut open = Open::default();
-        loop {
-            tokio::select! {
-                _ = open.tasks.join_next(), if !open.tasks.is_empty() => {}
-                accepted = self.listening.accept(), if open.has_place() => match accepted {
-                    Ok(stream) => open.start(stream, &room),
-                    Err(error) => pause_after(&error).await,
-                },
-            }
-        }
-    }
-}
-
-async fn pause_after(error: &io::Error) {
-    tracing::warn!(%error, "a connection could not be taken");
-    sleep(PAUSE).await;
-}
-
-#[derive(Default)]
-struct Open {
-    tasks: JoinSet<()>,
-    /// Oldest first, and whether it has asked for something.
-    all: VecDeque<(AbortHandle, Arc<AtomicBool>)>,
-}
-
-impl Open {
-    fn has_place(&mut self) -> bool {
-        self.all.retain(|(task, _)| !task.is_finished());
-        self.all.len() < CONNECTIONS || self.oldest_idle().is_some()
-    }
-
-    fn oldest_idle(&self) -> Option<usize> {
-        self.all.iter().position(|(_, asked)| !asked.load(Ordering::Relaxed))
-    }
-
-    fn start(&mut self, stream: Box<dyn Stream>, room: &Arc<Room>) {
-        if self.all.len() >= CONNECTIONS
-            && let Some((task, _)) = self.oldest_idle().and_then(|at| self.all.remove(at))
-        {
-            tracing::debug!("an idle connection makes room");
-            task.abort();
-        }
-        let asked = Arc::new(AtomicBool::new(false));
-        let task = self.tasks.spawn(serve(stream, Arc::clone(room), Arc::clone(&asked)));
-        self.all.push_back((task, asked));
-    }
-}
-
-/// One connection is good for one request.
-async fn serve(stream: Box<dyn Stream>, room: Arc<Room>, asked: Arc<AtomicBool>) {
-    let service = service_fn(|request| {
-        asked.store(true, Ordering::Relaxed);
-        let room = Arc::clone(&room);
-        async move { Ok::<_, Infallible>(room.respond(request).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(TIME_FOR_HEADERS)
-        .keep_alive(false)
-        .max_buf_size(HEADER_BYTES)
-        .max_headers(HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
-    match timeout(TIME_FOR_ALL, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
-        Err(_) => tracing::debug!("a connection took too long"),
+        let (_stop, stopped) = watch::channel(false);
+        let room = Arc::new(Room { hosts: self.listening.hosts(), desk: self.desk });
+        bounded_http::serve(self.listening, LIMITS, room, Arc::<Traffic>::default(), stopped).await;
+        unreachable!("nobody tells it to stop")
     }
 }
 
@@ -125,65 +62,82 @@ struct Room {
     hosts: Hosts,
 }
 
-impl Room {
-    async fn respond(&self, request: Request<Incoming>) -> Answer {
-        let (parts, body) = request.into_parts();
-        let mut answer = match self.door(&parts) {
-            Ok(door) => self.through(door, &parts, body).await,
-            Err(gate::Stray { status, why }) => {
-                tracing::warn!(why, "a request that no client of ours sends");
-                self.desk.count(false);
-                nothing(status)
-            }
-        };
-        let headers = answer.headers_mut();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        answer
+impl Handler<Anybody> for Room {
+    type Admitted = &'static dyn Door;
+
+    fn admit(&self, head: &Parts) -> Result<&'static dyn Door, Box<Answer>> {
+        let door = self.door(head).map_err(|stray| Box::new(self.turn_away(stray)))?;
+        let is_secret = door.secret(&head.headers).is_some_and(|given| self.desk.grant.is_secret(given));
+        // before anything else of the request is looked at: nothing else matters any more
+        let stands = if is_secret { self.desk.stands() } else { Err(Refusal::WrongSecret) };
+        stands.map(|()| door).map_err(|refusal| Box::new(self.refused(door, &refusal)))
     }
 
-    fn door(&self, parts: &Parts) -> Result<&'static dyn Door, gate::Stray> {
-        gate::check(parts, &self.hosts)?;
-        let stray = |status, why| Err(gate::Stray { status, why });
-        match DOORS.iter().find(|door| door.path() == parts.uri.path()) {
+    async fn handle(&self, _peer: &Anybody, door: &&'static dyn Door, request: Request<Bytes>) -> Answer {
+        let (head, body) = request.into_parts();
+        match self.token(*door, &head, &body).await {
+            Ok(token) => {
+                self.desk.note(door.name(), Ok(&token));
+                sealed(door.answer(&head, &token))
+            }
+            Err(refusal) => self.refused(*door, &refusal),
+        }
+    }
+
+    fn refuse(&self, door: Option<&&'static dyn Door>, status: StatusCode) -> Answer {
+        let why = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => "the body is too long",
+            StatusCode::BAD_REQUEST => "the body broke off",
+            StatusCode::REQUEST_TIMEOUT => "the body took too long",
+            StatusCode::GATEWAY_TIMEOUT => "the answer took too long",
+            _ => "not a fault of the request",
+        };
+        match door {
+            Some(door) if status.is_client_error() => {
+                self.refused(*door, &Refusal::BadRequest(why.to_owned()))
+            }
+            _ => self.turn_away(Stray { status, why }),
+        }
+    }
+}
+
+impl Room {
+    fn door(&self, head: &Parts) -> Result<&'static dyn Door, Stray> {
+        gate::check(head, &self.hosts)?;
+        let stray = |status, why| Err(Stray { status, why });
+        match DOORS.iter().find(|door| door.path() == head.uri.path()) {
             None => stray(StatusCode::NOT_FOUND, "no door has this path"),
-            Some(door) if door.method() != parts.method => {
+            Some(door) if door.method() != head.method => {
                 stray(StatusCode::METHOD_NOT_ALLOWED, "the door has another method")
             }
             Some(door) => Ok(*door),
         }
     }
 
-    async fn through(&self, door: &dyn Door, parts: &Parts, body: Incoming) -> Answer {
-        let is_secret = door.secret(&parts.headers).is_some_and(|given| self.desk.grant.is_secret(given));
-        let outcome = if is_secret { self.token(door, parts, body).await } else { Err(Refusal::WrongSecret) };
-        self.desk.note(door.name(), outcome.as_ref());
-        match outcome {
-            Ok(token) => door.answer(parts, &token),
-            Err(refusal) => door.refuse(&refusal),
-        }
+    async fn token(&self, door: &dyn Door, head: &Parts, body: &[u8]) -> Result<AccessToken, Refusal> {
+        self.desk.token(&door.asked(head, body)?).await
     }
 
-    async fn token(
-        &self,
-        door: &dyn Door,
-        parts: &Parts,
-        body: Incoming,
-    ) -> Result<crate::token::AccessToken, Refusal> {
-        // before anything of the request is looked at: nothing else matters any more
-        self.desk.stands()?;
-        let body = match timeout(TIME_FOR_BODY, Limited::new(body, BODY_BYTES).collect()).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(_)) => return Err(Refusal::BadRequest("the body is too long, or broke off".to_owned())),
-            Err(_) => return Err(Refusal::BadRequest("the body took too long".to_owned())),
-        };
-        self.desk.token(&door.asked(parts, &body)?).await
+    /// Says no in the door's own words.
+    fn refused(&self, door: &dyn Door, refusal: &Refusal) -> Answer {
+        self.desk.note(door.name(), Err(refusal));
+        sealed(door.refuse(refusal))
+    }
+
+    /// Says no, and nothing else.
+    fn turn_away(&self, Stray { status, why }: Stray) -> Answer {
+        tracing::warn!(why, "a request gets nothing");
+        self.desk.count(false);
+        let mut answer = Answer::new(Full::default());
+        *answer.status_mut() = status;
+        sealed(answer)
     }
 }
 
-/// Says no, and nothing else.
-fn nothing(status: StatusCode) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::new()));
-    *answer.status_mut() = status;
+/// Nobody keeps an answer, or takes it for something else.
+fn sealed(mut answer: Answer) -> Answer {
+    let headers = answer.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }

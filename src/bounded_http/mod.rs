@@ -1,27 +1,31 @@
 //! An HTTP/1.1 server that no client can hold up: everything it takes in is bounded in size, number
 //! and time, and whoever only sits there makes room for whoever asks.
 
-use std::collections::HashMap;
+mod table;
+
 use std::convert::Infallible;
 use std::hash::Hash;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use self::table::{Place, Table};
 
 /// A whole answer.
 pub(crate) type Response = hyper::Response<Full<Bytes>>;
@@ -48,11 +52,27 @@ pub(crate) trait Peer: Clone + Send + Sync + 'static {
 
 /// What answers requests. It may take its time: it holds up nobody but the one who asked.
 pub(crate) trait Handler<P>: Send + Sync + 'static {
-    /// Answers one request, whose body is all there.
-    fn handle(&self, peer: &P, request: Request<Bytes>) -> impl Future<Output = Response> + Send;
+    /// What a look at a request's head came to.
+    type Admitted: Send + Sync;
 
-    /// The answer to a request that cannot be handled: the status says why.
-    fn refuse(&self, status: StatusCode) -> Response;
+    /// Looks at a request's head before anything of its body is read.
+    ///
+    /// # Errors
+    /// The answer to a request of which no more is worth reading.
+    fn admit(&self, head: &Parts) -> Result<Self::Admitted, Box<Response>>;
+
+    /// Answers one request, whose body is all there.
+    fn handle(
+        &self,
+        peer: &P,
+        admitted: &Self::Admitted,
+        request: Request<Bytes>,
+    ) -> impl Future<Output = Response> + Send;
+
+    /// The answer to a request that cannot be handled. The status says why: 503 that its program has
+    /// too many of them, so that it was not even admitted; 413, 400 or 408 that its body is too long,
+    /// broke off or did not come; 500 that the handler panicked, 504 that it took too long.
+    fn refuse(&self, admitted: Option<&Self::Admitted>, status: StatusCode) -> Response;
 }
 
 /// How much of everything.
@@ -68,8 +88,12 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     /// Of them, those of one program.
     pub(crate) connections_of_a_program: usize,
-    /// How long a connection may take to bring a whole request, or to take a whole answer.
+    /// Whether a connection is good for more than one request.
+    pub(crate) keep_alive: bool,
+    /// How long a connection may take to bring a head, then a body, and to take a whole answer.
     pub(crate) patience: Duration,
+    /// How long a handler may take; `None` if it bounds that itself.
+    pub(crate) answer: Option<Duration>,
     /// How long requests may go on once the server is told to stop.
     pub(crate) farewell: Duration,
 }
@@ -131,141 +155,6 @@ async fn told(stop: &mut watch::Receiver<bool>) {
     stop.wait_for(|stop| *stop).await.ok();
 }
 
-/// Everybody who is connected.
-struct Table<K> {
-    limits: Limits,
-    traffic: Arc<Traffic>,
-    seats: Mutex<Seats<K>>,
-    /// Somebody left, or is no longer busy.
-    left: Notify,
-}
-
-struct Seats<K> {
-    next: u64,
-    by_number: HashMap<u64, Seat<K>>,
-}
-
-struct Seat<K> {
-    program: K,
-    state: Arc<SeatState>,
-}
-
-#[derive(Default)]
-struct SeatState {
-    /// A request is being answered.
-    busy: AtomicBool,
-    /// When this connection last did something, counted in things that happened.
-    active: AtomicU64,
-    leave: Notify,
-}
-
-impl<K: Clone + Eq + Hash + Send> Table<K> {
-    fn new(limits: Limits, traffic: Arc<Traffic>) -> Self {
-        let seats = Seats { next: 0, by_number: HashMap::new() };
-        Self { limits, traffic, seats: Mutex::new(seats), left: Notify::new() }
-    }
-
-    /// Waits until somebody may come in, sending away whoever has been idle the longest: long only
-    /// when every request that is here is being answered.
-    async fn has_room(&self) {
-        loop {
-            let left = self.left.notified();
-            if self.is_free() || self.evict_one() {
-                return;
-            }
-            left.await;
-        }
-    }
-
-    fn is_free(&self) -> bool {
-        let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        seats.by_number.len() < self.limits.connections
-    }
-
-    fn evict_one(&self) -> bool {
-        self.evict(|_| true)
-    }
-
-    /// Sends away the one that has been idle the longest among those that fit.
-    fn evict(&self, fits: impl Fn(&K) -> bool) -> bool {
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = seats
-            .by_number
-            .iter()
-            .filter(|(_, seat)| fits(&seat.program) && !seat.state.busy.load(Ordering::SeqCst));
-        let oldest = idle.min_by_key(|(_, seat)| seat.state.active.load(Ordering::SeqCst));
-        let Some(number) = oldest.map(|(number, _)| *number) else { return false };
-        if let Some(seat) = seats.by_number.remove(&number) {
-            seat.state.leave.notify_one();
-            self.traffic.evicted.fetch_add(1, Ordering::SeqCst);
-        }
-        true
-    }
-
-    /// A place for a connection of the program, which gives up an idle one of its own if it has too
-    /// many. If all of those are busy there is no place.
-    fn take_place(self: &Arc<Self>, program: K) -> Place<K> {
-        let count = {
-            let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-            seats.by_number.values().filter(|seat| seat.program == program).count()
-        };
-        let refused = count >= self.limits.connections_of_a_program && !self.evict(|other| *other == program);
-        let state = Arc::new(SeatState::default());
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        seats.next += 1;
-        let number = seats.next;
-        state.active.store(number, Ordering::SeqCst);
-        if !refused {
-            seats.by_number.insert(number, Seat { program, state: Arc::clone(&state) });
-        }
-        self.traffic.open.fetch_add(1, Ordering::SeqCst);
-        Place { table: Arc::clone(self), number, state, refused }
-    }
-}
-
-/// One connection's place; given up when dropped.
-struct Place<K: Clone + Eq + Hash + Send> {
-    table: Arc<Table<K>>,
-    number: u64,
-    state: Arc<SeatState>,
-    /// The program has too many connections that are all busy.
-    refused: bool,
-}
-
-impl<K: Clone + Eq + Hash + Send> Place<K> {
-    /// A request is all there and is being answered until the guard is dropped.
-    fn busy(&self) -> Busy<'_, K> {
-        self.state.busy.store(true, Ordering::SeqCst);
-        Busy(self)
-    }
-
-    fn is_busy(&self) -> bool {
-        self.state.busy.load(Ordering::SeqCst)
-    }
-}
-
-impl<K: Clone + Eq + Hash + Send> Drop for Place<K> {
-    fn drop(&mut self) {
-        self.table.seats.lock().unwrap_or_else(PoisonError::into_inner).by_number.remove(&self.number);
-        self.table.traffic.open.fetch_sub(1, Ordering::SeqCst);
-        self.table.left.notify_waiters();
-    }
-}
-
-struct Busy<'a, K: Clone + Eq + Hash + Send>(&'a Place<K>);
-
-impl<K: Clone + Eq + Hash + Send> Drop for Busy<'_, K> {
-    fn drop(&mut self) {
-        let Place { table, state, .. } = self.0;
-        let mut seats = table.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        seats.next += 1;
-        state.active.store(seats.next, Ordering::SeqCst);
-        state.busy.store(false, Ordering::SeqCst);
-        drop(seats);
-        table.left.notify_waiters();
-    }
-}
-
 /// One connection, until it ends, has to make room, or brings nothing for too long.
 async fn attend<S, P: Peer>(
     stream: S,
@@ -283,20 +172,26 @@ async fn attend<S, P: Peer>(
     });
     let mut connection = pin!(
         http1::Builder::new()
+            .keep_alive(limits.keep_alive)
             .max_buf_size(limits.head)
             .max_headers(limits.headers)
             .serve_connection(TokioIo::new(stream), service)
     );
     let mut idle_until = pin!(sleep_until(Instant::now() + limits.patience));
-    let mut seen = place.state.active.load(Ordering::SeqCst);
+    let mut seen = place.active();
     let mut stopping = false;
     loop {
         tokio::select! {
             biased;
-            _ = connection.as_mut() => break,
-            () = place.state.leave.notified(), if !place.is_busy() => break,
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+                break;
+            }
+            () = place.has_to_leave(), if !place.is_busy() => break,
             () = idle_until.as_mut() => {
-                let active = place.state.active.load(Ordering::SeqCst);
+                let active = place.active();
                 if active == seen && !place.is_busy() {
                     place.table.traffic.evicted.fetch_add(1, Ordering::SeqCst);
                     break;
@@ -320,23 +215,39 @@ async fn answer<P: Peer>(
     handler: &impl Handler<P>,
 ) -> Response {
     if place.refused {
-        return closing(handler.refuse(StatusCode::SERVICE_UNAVAILABLE));
+        return closing(handler.refuse(None, StatusCode::SERVICE_UNAVAILABLE));
     }
+    // A body has as long as the head had.
+    place.touch();
     let (head, body) = request.into_parts();
+    let admitted = match handler.admit(&head) {
+        Ok(admitted) => admitted,
+        Err(response) => return closing(*response),
+    };
+    let refuse = |status| handler.refuse(Some(&admitted), status);
     let body = match timeout(limits.patience, Limited::new(body, limits.body).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return closing(handler.refuse(StatusCode::PAYLOAD_TOO_LARGE));
+            return closing(refuse(StatusCode::PAYLOAD_TOO_LARGE));
         }
-        Ok(Err(_)) => return closing(handler.refuse(StatusCode::BAD_REQUEST)),
-        Err(_) => return closing(handler.refuse(StatusCode::REQUEST_TIMEOUT)),
+        Ok(Err(_)) => return closing(refuse(StatusCode::BAD_REQUEST)),
+        Err(_) => return closing(refuse(StatusCode::REQUEST_TIMEOUT)),
     };
     let _busy = place.busy();
-    let handled = AssertUnwindSafe(handler.handle(peer, Request::from_parts(head, body))).catch_unwind();
-    handled.await.unwrap_or_else(|_| {
-        place.table.traffic.panics.fetch_add(1, Ordering::SeqCst);
-        handler.refuse(StatusCode::INTERNAL_SERVER_ERROR)
-    })
+    let handled = handler.handle(peer, &admitted, Request::from_parts(head, body));
+    let handled = AssertUnwindSafe(handled).catch_unwind();
+    let handled = match limits.answer {
+        Some(limit) => timeout(limit, handled).await,
+        None => Ok(handled.await),
+    };
+    match handled {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => {
+            place.table.traffic.panics.fetch_add(1, Ordering::SeqCst);
+            refuse(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+        Err(_) => refuse(StatusCode::GATEWAY_TIMEOUT),
+    }
 }
 
 /// What is left of such a request is not worth reading.
@@ -350,7 +261,7 @@ fn closing(mut response: Response) -> Response {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
-    use tokio::sync::mpsc;
+    use tokio::sync::{Notify, mpsc};
 
     use super::*;
 
@@ -360,7 +271,9 @@ mod tests {
         headers: 8,
         connections: 4,
         connections_of_a_program: 3,
+        keep_alive: true,
         patience: Duration::from_secs(10),
+        answer: None,
         farewell: Duration::from_secs(10),
     };
 
@@ -389,11 +302,21 @@ mod tests {
         }
     }
 
-    /// `/wait` waits for the gate, `/panic` panics, everything else is answered by its body.
+    /// `/wait` waits for the gate, `/panic` panics, `/none` is not admitted, everything else is
+    /// answered by its body.
     struct Echo(Notify);
 
     impl Handler<Program> for Echo {
-        async fn handle(&self, _peer: &Program, request: Request<Bytes>) -> Response {
+        type Admitted = ();
+
+        fn admit(&self, head: &Parts) -> Result<(), Box<Response>> {
+            match head.uri.path() {
+                "/none" => Err(Box::new(self.refuse(None, StatusCode::NOT_FOUND))),
+                _ => Ok(()),
+            }
+        }
+
+        async fn handle(&self, _peer: &Program, (): &(), request: Request<Bytes>) -> Response {
             match request.uri().path() {
                 "/wait" => self.0.notified().await,
                 "/panic" => panic!("as asked"),
@@ -402,7 +325,7 @@ mod tests {
             Response::new(Full::new(request.into_body()))
         }
 
-        fn refuse(&self, status: StatusCode) -> Response {
+        fn refuse(&self, _admitted: Option<&()>, status: StatusCode) -> Response {
             let mut response = Response::default();
             *response.status_mut() = status;
             response
@@ -419,10 +342,14 @@ mod tests {
 
     impl World {
         fn new() -> Self {
+            Self::within(LIMITS)
+        }
+
+        fn within(limits: Limits) -> Self {
             let (connections, queue) = mpsc::channel(64);
             let (stop, stopped) = watch::channel(false);
             let (echo, traffic) = (Arc::new(Echo(Notify::new())), Arc::new(Traffic::default()));
-            let server = serve(Queue(queue), LIMITS, Arc::clone(&echo), Arc::clone(&traffic), stopped);
+            let server = serve(Queue(queue), limits, Arc::clone(&echo), Arc::clone(&traffic), stopped);
             Self { connections, echo, stop, server: tokio::spawn(server), traffic }
         }
 
@@ -538,6 +465,48 @@ mod tests {
             assert_eq!(world.ask("a", &sent).await, answer, "{}", &sent[..sent.len().min(60)]);
         }
         assert_eq!(world.traffic.panics.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_not_admitted_is_answered_before_its_body_comes() {
+        let world = World::new();
+        let started = Instant::now();
+        for length in ["9", "99999"] {
+            let mut stream = world
+                .send("a", &format!("POST /none HTTP/1.1\r\ncontent-length: {length}\r\n\r\nhalf"))
+                .await;
+            assert_eq!(first_line(&mut stream).await, "HTTP/1.1 404 Not Found");
+            assert!(is_closed(&mut stream).await);
+        }
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_has_as_long_as_the_head_had() {
+        let world = World::new();
+        let mut stream = world.connect("a").await;
+        sleep(LIMITS.patience / 2).await;
+        stream.write_all(b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nhalf").await.unwrap();
+        assert_eq!(first_line(&mut stream).await, "HTTP/1.1 408 Request Timeout");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_not_kept_alive_is_good_for_one_request() {
+        let once = World::within(Limits { keep_alive: false, ..LIMITS });
+        for (world, answers) in [(once, 1), (World::new(), 2)] {
+            let mut stream = world.send("a", &GET.repeat(2)).await;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            assert_eq!(text.matches("200 OK").count(), answers, "{text}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_takes_too_long_is_given_up() {
+        let world = World::within(Limits { answer: Some(3 * LIMITS.patience), ..LIMITS });
+        let started = Instant::now();
+        assert_eq!(world.ask("a", WAIT).await, "HTTP/1.1 504 Gateway Timeout");
+        assert_eq!(started.elapsed().as_secs(), 30);
     }
 
     #[tokio::test(start_paused = true)]
