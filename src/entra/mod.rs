@@ -99,7 +99,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::new`].
-    #[cfg(feature = "cli")]
+    #[cfg(all(feature = "cli", unix))]
     pub(crate) fn beside(&self, options: ClientOptions) -> Result<Self> {
         Ok(Self { transport: Arc::clone(&self.transport), ..Self::new(options)? })
     }

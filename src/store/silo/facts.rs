@@ -138,27 +138,28 @@ impl Silo {
     pub fn facts(&self) -> SiloFacts {
         let file = FileFacts::of(&self.site.files.path);
         let locks = self.site.files.lock.iter().filter_map(LockFacts::of).collect();
+        if let Some(error) = &self.keyring {
+            let content = Content::Unreadable(error.clone());
+            return SiloFacts { exists: false, file, item: None, locks, content };
+        }
         let (exists, item, content) = match self.blob() {
             SiloBlob::File(blob) => {
                 let content = file.as_ref().map_or(Content::Absent, |_| self.content(blob.look()));
                 (file.is_some(), None, content)
             }
             #[cfg(target_os = "linux")]
-            SiloBlob::Item(blob) => match &self.keyring {
-                Some(error) => (false, None, Content::Unreadable(error.clone())),
-                None => match blob.facts() {
-                    Ok(Some(facts)) => {
-                        let item = ItemFacts {
-                            label: facts.label,
-                            attributes: facts.attributes,
-                            modified: Some(facts.modified),
-                            count: facts.count,
-                        };
-                        (true, Some(item), self.content(blob.look()))
-                    }
-                    Ok(None) => (false, None, Content::Absent),
-                    Err(error) => (false, None, Content::Unreadable(error)),
-                },
+            SiloBlob::Item(blob) => match blob.facts() {
+                Ok(Some(facts)) => {
+                    let item = ItemFacts {
+                        label: facts.label,
+                        attributes: facts.attributes,
+                        modified: Some(facts.modified),
+                        count: facts.count,
+                    };
+                    (true, Some(item), self.content(blob.look()))
+                }
+                Ok(None) => (false, None, Content::Absent),
+                Err(error) => (false, None, Content::Unreadable(error)),
             },
             #[cfg(target_os = "macos")]
             SiloBlob::Keychain(blob) => match blob.exists() {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::super::Places;
 use super::*;
+#[cfg(unix)]
 use crate::document::{Change, ChangeSet};
+#[cfg(target_os = "linux")]
 use crate::options::CacheName;
 use crate::time::Deadline;
 
