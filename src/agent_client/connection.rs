@@ -28,6 +28,12 @@ const LONGEST: Duration = Duration::from_secs(150);
 /// The longest answer: a list of accounts, or a token, which has some kilobytes.
 const MAX_ANSWER: usize = 4 << 20;
 
+/// Whether there is a socket that is this user's.
+#[cfg(feature = "cli")]
+pub(super) fn is_there(path: &Path) -> Result<bool, CallError> {
+    Ok(place::check(path)?)
+}
+
 /// Asks once. Nothing is sent before it is clear that this very user listens there.
 pub(super) async fn call(
     path: &Path,

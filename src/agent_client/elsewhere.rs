@@ -12,11 +12,17 @@ pub fn socket_path(state: &Path) -> PathBuf {
     state.join("tokenkeep").join("agent")
 }
 
+#[cfg(feature = "cli")]
+#[expect(clippy::unnecessary_wraps, reason = "a socket on Unix may be refused")]
+pub(super) const fn is_there(_path: &Path) -> Result<bool, CallError> {
+    Ok(false)
+}
+
 pub(super) async fn call(
-    path: &Path,
+    _path: &Path,
     _method: Method,
     _target: &str,
     _body: Zeroizing<Vec<u8>>,
 ) -> Result<Reply, CallError> {
-    std::future::ready(Err(CallError::Absent { path: path.to_owned() })).await
+    std::future::ready(Err(CallError::Unsupported)).await
 }

@@ -80,6 +80,7 @@ pub(crate) enum AskError {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
     /// Nobody listens there.
+    #[cfg(unix)]
     #[error("no agent listens at {}", path.display())]
     Absent { path: PathBuf },
     /// The socket may be somebody else's.
@@ -93,6 +94,10 @@ pub(crate) enum CallError {
     /// The agent does not answer, stopped doing so, or says what nobody understands.
     #[error("the agent at {} does not answer: {detail}", path.display())]
     Silent { path: PathBuf, detail: String },
+    /// Nobody can listen there.
+    #[cfg(not(unix))]
+    #[error("the agent is not supported on this platform")]
+    Unsupported,
 }
 
 /// An answer of whatever kind.
@@ -253,10 +258,7 @@ impl AgentClient {
     /// Whether there is a socket that is worth a question: a look at the file, and no more.
     #[cfg(feature = "cli")]
     pub(crate) fn is_there(&self) -> Result<bool, CallError> {
-        #[cfg(unix)]
-        return Ok(place::check(&self.socket)?);
-        #[cfg(not(unix))]
-        Ok(false)
+        connection::is_there(&self.socket)
     }
 
     #[cfg(all(feature = "cli", unix))]
@@ -323,8 +325,18 @@ impl AgentClient {
 }
 
 impl CallError {
+    /// Whether somebody else may be behind it, which a person should know.
+    #[cfg(feature = "cli")]
+    pub(crate) const fn is_distrust(&self) -> bool {
+        #[cfg(unix)]
+        return matches!(self, Self::Place(_));
+        #[cfg(not(unix))]
+        false
+    }
+
     pub(crate) fn hint(&self) -> String {
         match self {
+            #[cfg(unix)]
             Self::Absent { .. } => "start it: tokenkeep agent start".to_owned(),
             #[cfg(unix)]
             Self::Place(error) => error.hint(),
@@ -333,6 +345,8 @@ impl CallError {
             Self::Silent { .. } => {
                 "start it anew: tokenkeep agent stop, then tokenkeep agent start".to_owned()
             }
+            #[cfg(not(unix))]
+            Self::Unsupported => "use a credential that works without it".to_owned(),
         }
     }
 }

@@ -40,6 +40,10 @@ pub(super) fn exit_code(failure: &Failure) -> u8 {
 }
 
 pub(super) fn run(arguments: &Exec, settings: &Settings, output: Output) -> Result<ExitCode, Failure> {
+    #[cfg(not(unix))]
+    if arguments.az_shim {
+        return Err(Failure::usage("--az-shim does not work on Windows", "leave it out"));
+    }
     doors::check(&arguments.grant)?;
     let Some((program, program_arguments)) = arguments.command.split_first() else {
         return Err(Failure::usage("no command was given", "say what to run: tokenkeep exec -- COMMAND"));
@@ -61,10 +65,6 @@ pub(super) fn run(arguments: &Exec, settings: &Settings, output: Output) -> Resu
         } else {
             None
         };
-        #[cfg(not(unix))]
-        if arguments.az_shim {
-            return Err(Failure::usage("--az-shim does not work on Windows", "leave it out"));
-        }
         wait(command, doors, program).await
     });
     // a call of the keyring that hangs is not waited for

@@ -4,8 +4,6 @@ use super::failure::Failure;
 use super::output::Output;
 use super::runtime;
 use super::settings::{Settings, variable};
-#[cfg(unix)]
-use crate::agent_client::CallError;
 use crate::agent_client::{AgentClient, AskError, socket_path};
 use crate::error::Error;
 use crate::token::{AccessToken, TokenRequest};
@@ -49,8 +47,7 @@ pub(super) fn ask<T>(
         Err(error) => Err(error.into()),
     };
     match answered {
-        #[cfg(unix)]
-        Err(AskError::Call(CallError::Place(error))) => {
+        Err(AskError::Call(error)) if error.is_distrust() => {
             output.remark(&format!("{error}; going on without the agent"))?;
             Ok(None)
         }

@@ -15,6 +15,15 @@ use crate::time::{Clock as _, SystemClock};
 /// What Entra ID and its libraries tolerate.
 const TOLERATED_SKEW: Duration = Duration::from_secs(300);
 
+/// Sets the clock by a time server.
+const SET_CLOCK: &str = if cfg!(windows) {
+    "w32tm /resync"
+} else if cfg!(target_os = "macos") {
+    "sudo sntp -sS time.apple.com"
+} else {
+    "sudo timedatectl set-ntp true"
+};
+
 /// The way to the authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -197,11 +206,7 @@ impl Surroundings {
             {
                 let side = if *ahead > 0 { "ahead of" } else { "behind" };
                 let detail = format!("{} s {side} the authority's", ahead.unsigned_abs());
-                Some(
-                    Finding::new(&sign::CLOCK_SKEW, "this machine's clock")
-                        .detail(detail)
-                        .fix("sudo timedatectl set-ntp true"),
-                )
+                Some(Finding::new(&sign::CLOCK_SKEW, "this machine's clock").detail(detail).fix(SET_CLOCK))
             }
             Network::Reached { .. } => None,
         }
