@@ -218,11 +218,19 @@ fn listening(descriptor: OwnedFd) -> io::Result<UnixListener> {
     let listener = UnixListener::from(descriptor);
     // Fails for what is no Unix socket.
     listener.local_addr()?;
-    if rustix::net::sockopt::socket_acceptconn(&listener)? {
-        Ok(listener)
-    } else {
-        Err(io::ErrorKind::InvalidInput.into())
-    }
+    if is_listening(&listener)? { Ok(listener) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn is_listening(socket: &UnixListener) -> io::Result<bool> {
+    Ok(rustix::net::sockopt::socket_acceptconn(socket)?)
+}
+
+/// macOS does not tell; there only what this program left to itself is taken over.
+#[cfg(target_vendor = "apple")]
+#[expect(clippy::unnecessary_wraps, reason = "other systems are asked")]
+const fn is_listening(_socket: &UnixListener) -> io::Result<bool> {
+    Ok(true)
 }
 
 #[cfg(test)]

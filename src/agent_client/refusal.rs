@@ -178,17 +178,20 @@ impl ErrorAnswer {
     }
 
     /// Tells something that is no error of the library.
+    #[cfg(all(feature = "cli", unix))]
     pub(crate) fn told(kind: &str, message: impl Into<String>, hint: Option<String>) -> Self {
         Self::new(Refusal { kind: kind.to_owned(), message: message.into(), hint, ..Refusal::default() })
     }
 
     /// The same, to be asked again after so many seconds.
+    #[cfg(all(feature = "cli", unix))]
     pub(crate) fn after(mut self, seconds: u64) -> Self {
         self.error.detail = Some(Box::new(Detail { retry_after: Some(seconds), ..Detail::default() }));
         self
     }
 
     /// The same, with the accounts that might have been meant.
+    #[cfg(all(feature = "cli", unix))]
     pub(crate) fn among(mut self, candidates: &[Candidate]) -> Self {
         self.error.candidates = Meant::all(candidates);
         self

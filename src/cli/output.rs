@@ -160,6 +160,7 @@ impl Output {
 }
 
 /// Ends the standard output for whoever reads it, while this process goes on.
+#[cfg_attr(not(unix), expect(clippy::unnecessary_wraps, reason = "on Unix it may fail"))]
 pub(super) fn close_stdout() -> io::Result<()> {
     #[cfg(unix)]
     rustix::stdio::dup2_stdout(std::fs::File::options().write(true).open("/dev/null")?)?;

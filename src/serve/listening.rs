@@ -80,6 +80,7 @@ impl Listening {
     }
 
     /// `127.0.0.1:PORT`, if it listens there.
+    #[cfg_attr(not(unix), expect(clippy::unnecessary_wraps, reason = "a Unix socket has none"))]
     pub(crate) fn address(&self) -> Option<&str> {
         match self {
             Self::Loopback { address, .. } => Some(address),

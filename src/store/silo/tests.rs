@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+#[cfg(unix)]
 use std::time::Duration;
 
 use super::super::Places;
@@ -10,12 +11,15 @@ use super::*;
 use crate::document::{Change, ChangeSet};
 #[cfg(target_os = "linux")]
 use crate::options::CacheName;
+#[cfg(unix)]
 use crate::time::Deadline;
 
+#[cfg(unix)]
 const ONE_ACCOUNT: &str = r#"{"Account": {"u.t-login.windows.net-t": {
     "home_account_id": "u.t", "environment": "login.windows.net", "realm": "t",
     "local_account_id": "u", "username": "user.one@contoso.example", "authority_type": "MSSTS"}}}"#;
 
+#[cfg(unix)]
 fn soon() -> Deadline {
     Deadline::within(Duration::from_secs(10))
 }
@@ -34,6 +38,7 @@ fn put(home: &Path, path: &str, content: impl AsRef<[u8]>) -> PathBuf {
     path
 }
 
+#[cfg(unix)]
 fn silo_at(home: &Path, path: &str) -> Silo {
     let place = Place::File(home.join(path));
     let mut silos = silos(&Places::below(home));
@@ -42,6 +47,7 @@ fn silo_at(home: &Path, path: &str) -> Silo {
     silos.remove(0)
 }
 
+#[cfg(target_os = "linux")]
 fn ids(silo: &Silo) -> Vec<&'static str> {
     silo.profiles().iter().map(|profile| profile.id).collect()
 }
