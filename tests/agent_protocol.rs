@@ -58,7 +58,7 @@ fn signed_in() -> ChangeSet {
 fn the_commands_of_the_document_work_as_they_stand_there() {
     let world = World::vault();
     let without_desktop = |mut command: Command| {
-        command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
+        command.env("DBUS_SESSION_BUS_ADDRESS", crate::support::NO_BUS);
         command
     };
     let mut init = without_desktop(tokenkeep_in(world.home()));

@@ -408,7 +408,7 @@ fn where_we_have_no_store_of_our_own_the_others_are_cleared_all_the_same() {
     person.refused();
     fs::write(&person.files[3], person.before[3].to_string()).unwrap();
     let mut command = person.world.command(&["clear", "--stale", "--yes", "--json", "--store", "platform"]);
-    let cleared = run(command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")).ok().json();
+    let cleared = run(command.env("DBUS_SESSION_BUS_ADDRESS", crate::support::NO_BUS)).ok().json();
     assert_eq!(cleared["problems"].as_array().unwrap().len(), 1, "{cleared}");
     assert_eq!(cleared["problems"][0]["cache"], "our own cache");
     person.only_user_ones_refresh_tokens_are_gone();
@@ -631,7 +631,7 @@ fn a_vault_is_cleared_of_what_the_same_revocation_killed() {
     let world = World::vault();
     let tokenkeep = |args: &[&str]| {
         let mut command = world.command(args);
-        run(command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent"))
+        run(command.env("DBUS_SESSION_BUS_ADDRESS", crate::support::NO_BUS))
     };
     tokenkeep(&["vault", "init", "--protector", "key-file", "--no-recovery-key"]).ok();
     for (user, client) in [(USER_ONE, CLIENT_AZURE_CLI), (USER_ONE, CLIENT_APP), (USER_TWO, CLIENT_AZURE_CLI)]

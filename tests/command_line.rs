@@ -405,7 +405,7 @@ fn what_cannot_be_kept_is_told_before_anybody_is_asked() {
     let world = World::plaintext();
     let mut command =
         world.command(&["login", "--device-code", "--scope", SCOPE, "--store", "platform", "--json"]);
-    let run = run(command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")).exits(7);
+    let run = run(command.env("DBUS_SESSION_BUS_ADDRESS", crate::support::NO_BUS)).exits(7);
     let error = &run.json()["error"];
     assert_eq!(error["kind"], "cache_encryption_unavailable");
     assert!(error["hint"].as_str().unwrap().contains("--store plaintext"), "{error}");

@@ -48,7 +48,7 @@ impl Patient {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = tokenkeep_in(self.0.path());
-        command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent").env("TOKENKEEP_STORE", "plaintext");
+        command.env("DBUS_SESSION_BUS_ADDRESS", crate::support::NO_BUS).env("TOKENKEEP_STORE", "plaintext");
         command.arg("doctor").args(args);
         command
     }
@@ -438,7 +438,7 @@ fn a_clean_home_is_quiet() {
     let world = World::plaintext();
     world.login(USER_ONE, &[]);
     let mut command = world.command(&["doctor"]);
-    let text = run(command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")).ok();
+    let text = run(command.env("DBUS_SESSION_BUS_ADDRESS", crate::support::NO_BUS)).ok();
     assert!(text.stdout.contains(USER_ONE) && text.stdout.contains("answers in"), "{}", text.stdout);
     assert!(!text.stdout.contains("problem") && !text.stdout.contains("warning"), "{}", text.stdout);
     assert!(!text.output().contains("CANARY"));
@@ -534,7 +534,7 @@ fn the_way_to_the_authority_is_looked_at() {
     let world = World::plaintext();
     let doctor = |environment: &[(&str, &str)]| {
         let mut command = world.command(&["doctor", "--json"]);
-        command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent").envs(environment.iter().copied());
+        command.env("DBUS_SESSION_BUS_ADDRESS", crate::support::NO_BUS).envs(environment.iter().copied());
         run(&mut command)
     };
     let sound = doctor(&[]).ok().json();

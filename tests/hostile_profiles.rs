@@ -16,7 +16,7 @@ use tokenkeep::error::CacheError;
 use tokenkeep::store::{Content, FileKind, Place, Places, Silo, SiloFacts, silos};
 use tokenkeep::time::Deadline;
 
-use crate::support::{built, fake_sign_in, in_home, run};
+use crate::support::{NO_BUS, built, fake_sign_in, in_home, run};
 
 /// What may be in the place of a cache, and what is to be said of it.
 struct Hostile {
@@ -337,6 +337,7 @@ fn a_home_full_of_it_is_looked_through_in_bounded_memory() {
     let program = in_home(&built("look-at-caches"), home.path());
     let mut limited = in_home(Path::new("sh"), home.path());
     limited.args(["-c", "ulimit -v 1048576; exec \"$0\" \"$1\""]).arg(program.get_program()).arg(home.path());
+    limited.env("DBUS_SESSION_BUS_ADDRESS", NO_BUS);
     let seen = run(&mut limited).ok().stdout;
     assert_eq!(seen.lines().filter(|line| line.starts_with("exists")).count(), made, "{seen}");
 }

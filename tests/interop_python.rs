@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use emulator::{CLIENT_APP, CLIENT_AZURE_CLI, USER_ONE};
 use serde_json::Value;
 
-use crate::support::{GRAPH, PrivateNetwork, SCOPE, keyring_ctl, python};
+use crate::support::{GRAPH, PrivateNetwork, SCOPE, python};
 
 /// The cache as it rests: the keyring's item, or the file.
 fn document(network: &PrivateNetwork, keyring: bool) -> Value {
@@ -13,7 +13,7 @@ fn document(network: &PrivateNetwork, keyring: bool) -> Value {
         return serde_json::from_slice(&std::fs::read(network.cache_file()).unwrap()).unwrap();
     }
     let schema = format!("xdg:schema={}.nocae", network.cache);
-    let item = keyring_ctl(&["item", &schema, "MsalClientID=Microsoft.Developer.IdentityService"]);
+    let item = network.keyring().ctl(&["item", &schema, "MsalClientID=Microsoft.Developer.IdentityService"]);
     item.ok().json()
 }
 
@@ -201,13 +201,13 @@ fn the_keyring_holds_exactly_pythons_item() {
     let network = PrivateNetwork::with_keyring("item");
     tokenkeep_logs_in(&network, CLIENT_AZURE_CLI);
     let schema = format!("xdg:schema={}.nocae", network.cache);
-    let count =
-        |attributes: &[&str]| keyring_ctl(&[&["count"], attributes].concat()).ok().stdout.trim().to_owned();
+    let ctl = |args: &[&str]| network.keyring().ctl(args).ok();
+    let count = |attributes: &[&str]| ctl(&[&["count"], attributes].concat()).stdout.trim().to_owned();
     assert_eq!(count(&[&schema]), "1");
     python_logs_in(&network, CLIENT_AZURE_CLI);
     assert_eq!(count(&[&schema]), "1", "Python replaced our item instead of adding one");
     tokenkeep_logs_in(&network, CLIENT_AZURE_CLI);
     assert_eq!(count(&[&schema]), "1");
-    let dump: Value = keyring_ctl(&["dump"]).ok().json();
+    let dump: Value = ctl(&["dump"]).json();
     assert!(dump.to_string().contains("\"MSALCache\""));
 }

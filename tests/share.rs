@@ -140,7 +140,7 @@ fn refresh_secret(document: &Value) -> String {
 
 #[test]
 fn our_login_lets_node_in_and_both_go_on() {
-    let network = PrivateNetwork::with_own_keyring();
+    let network = PrivateNetwork::with_default_names();
     our_login(&network, USER_ONE, CLIENT_AZURE_CLI);
     let record = record(&network);
     assert_eq!(node_token(&network, &record, SCOPE).exits(3).json()["error"], "AuthenticationRequiredError");
@@ -173,7 +173,7 @@ fn our_login_lets_node_in_and_both_go_on() {
 
 #[test]
 fn nodes_own_login_reaches_python_through_us() {
-    let network = PrivateNetwork::with_own_keyring();
+    let network = PrivateNetwork::with_default_names();
     let record = network.file("node-record.json").to_str().unwrap().to_owned();
     let mut login = node("azure_identity.mjs");
     login.args(["login", "--user", USER_ONE, "--scope", SCOPE, "--record-out", &record]);
@@ -196,7 +196,7 @@ fn nodes_own_login_reaches_python_through_us() {
 
 #[test]
 fn a_family_token_serves_another_client_of_the_family() {
-    let network = PrivateNetwork::with_own_keyring();
+    let network = PrivateNetwork::with_default_names();
     our_login(&network, USER_ONE, CLIENT_VISUAL_STUDIO);
     let record = record(&network);
     network.tokenkeep(&["share", "--to", "node,dotnet,az-powershell", "--yes"]).ok();
@@ -218,7 +218,7 @@ fn a_family_token_serves_another_client_of_the_family() {
 
 #[test]
 fn what_cannot_be_shared_is_refused_with_the_reason_and_nothing_is_written() {
-    let network = PrivateNetwork::with_own_keyring();
+    let network = PrivateNetwork::with_default_names();
     let share = |args: &[&str]| network.tokenkeep(&[&["share", "--yes"], args].concat());
     share(&["--to", "node"]).exits(4);
     our_login(&network, USER_ONE, CLIENT_APP);
@@ -250,7 +250,7 @@ fn what_cannot_be_shared_is_refused_with_the_reason_and_nothing_is_written() {
 
 #[test]
 fn the_azure_cli_has_it_if_plaintext_is_said_to_be_all_right() {
-    let network = PrivateNetwork::with_own_keyring();
+    let network = PrivateNetwork::with_default_names();
     our_login(&network, USER_ONE, CLIENT_AZURE_CLI);
     our_login(&network, USER_TWO, CLIENT_AZURE_CLI);
     std::fs::create_dir(network.home().join(".azure")).unwrap();
@@ -282,7 +282,7 @@ fn the_azure_cli_has_it_if_plaintext_is_said_to_be_all_right() {
 
 #[test]
 fn on_a_terminal_it_asks_once_and_says_what_is_not_encrypted() {
-    let network = PrivateNetwork::with_own_keyring();
+    let network = PrivateNetwork::with_default_names();
     our_login(&network, USER_ONE, CLIENT_AZURE_CLI);
     let share =
         |to: &str, answer: &str| on_a_terminal(&network.tokenkeep_command(&["share", "--to", to]), answer);
@@ -354,7 +354,7 @@ impl Drop for Follower {
 
 #[test]
 fn a_rotated_token_is_carried_over_even_where_the_old_one_is_worth_nothing_more() {
-    let network = PrivateNetwork::with_own_keyring();
+    let network = PrivateNetwork::with_default_names();
     our_login(&network, USER_ONE, CLIENT_AZURE_CLI);
     let record = record(&network);
     network.control("settings", Some(json!({"invalidate_rotated_refresh_tokens": true})));
@@ -376,7 +376,7 @@ fn a_rotated_token_is_carried_over_even_where_the_old_one_is_worth_nothing_more(
 
 #[test]
 fn who_signs_out_in_one_place_stays_out_there_and_in_elsewhere() {
-    let network = PrivateNetwork::with_own_keyring();
+    let network = PrivateNetwork::with_default_names();
     our_login(&network, USER_ONE, CLIENT_AZURE_CLI);
     let record = record(&network);
     let mut follower = Follower::start(&network, &["--to", "node"]);
@@ -404,7 +404,7 @@ fn who_signs_out_in_one_place_stays_out_there_and_in_elsewhere() {
 
 #[test]
 fn a_new_sign_in_reaches_every_place_where_the_person_still_is() {
-    let network = PrivateNetwork::with_own_keyring();
+    let network = PrivateNetwork::with_default_names();
     our_login(&network, USER_ONE, CLIENT_AZURE_CLI);
     let record = record(&network);
     let mut follower = Follower::start(&network, &["--to", "node,dotnet"]);
@@ -424,7 +424,7 @@ fn a_new_sign_in_reaches_every_place_where_the_person_still_is() {
 
 #[test]
 fn a_dead_grant_leaves_every_place_and_one_sign_in_mends_them_all() {
-    let network = PrivateNetwork::with_own_keyring();
+    let network = PrivateNetwork::with_default_names();
     our_login(&network, USER_ONE, CLIENT_AZURE_CLI);
     our_login(&network, USER_TWO, CLIENT_AZURE_CLI);
     let mut follower = Follower::start(&network, &["--account", USER_ONE, "--to", "node,dotnet"]);
@@ -454,7 +454,7 @@ fn a_dead_grant_leaves_every_place_and_one_sign_in_mends_them_all() {
 
 #[test]
 fn who_is_killed_goes_on_where_it_was() {
-    let network = PrivateNetwork::with_own_keyring();
+    let network = PrivateNetwork::with_default_names();
     our_login(&network, USER_ONE, CLIENT_AZURE_CLI);
     let record = record(&network);
     drop(Follower::start(&network, &["--to", "node"]));

@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 const PASSPHRASE: &str = "correct horse battery staple";
-const NO_BUS: (&str, &str) = ("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
+const NO_BUS: (&str, &str) = ("DBUS_SESSION_BUS_ADDRESS", crate::support::NO_BUS);
 
 /// A user of the vault, without a desktop.
 struct User {

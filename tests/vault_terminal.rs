@@ -43,7 +43,7 @@ impl Person {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = self.world.command(args);
-        command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
+        command.env("DBUS_SESSION_BUS_ADDRESS", crate::support::NO_BUS);
         command
     }
 }

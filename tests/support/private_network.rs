@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::clients::repository;
 use super::keyring::OwnKeyring;
 use super::run::{Run, run};
-use super::{built, tokenkeep_in};
+use super::{NO_BUS, built, tokenkeep_in};
 
 /// An emulator on 127.0.0.1:443 in a network of its own, a home folder, and a cache name.
 pub(crate) struct PrivateNetwork {
@@ -19,31 +19,28 @@ pub(crate) struct PrivateNetwork {
     folder: TempDir,
     pub(crate) cache: String,
     store: &'static str,
-    /// The user's own, if it is not the one that all tests share.
+    /// What clears up after a dead grant looks into every cache of a keyring, and users have the same
+    /// names in each network: so no two share one.
     keyring: Option<OwnKeyring>,
 }
 
 impl PrivateNetwork {
-    /// A network whose user keeps caches in the keyring.
+    /// A network whose user keeps caches in a keyring.
     pub(crate) fn with_keyring(cache: &str) -> Self {
-        Self::start(cache, "platform")
+        Self::start(&unique(cache), "platform", Some(OwnKeyring::start()))
     }
 
     /// A network whose user keeps caches in plaintext files, and has no keyring at all.
     pub(crate) fn with_plaintext(cache: &str) -> Self {
-        Self::start(cache, "plaintext")
+        Self::start(&unique(cache), "plaintext", None)
     }
 
-    /// A network whose user keeps caches in a keyring that no other test uses, under their default
-    /// names.
-    pub(crate) fn with_own_keyring() -> Self {
-        let mut network = Self::start("", "platform");
-        "msal.cache".clone_into(&mut network.cache);
-        network.keyring = Some(OwnKeyring::start());
-        network
+    /// The same with caches of their default names.
+    pub(crate) fn with_default_names() -> Self {
+        Self::start("msal.cache", "platform", Some(OwnKeyring::start()))
     }
 
-    fn start(cache: &str, store: &'static str) -> Self {
+    fn start(cache: &str, store: &'static str, keyring: Option<OwnKeyring>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("home")).unwrap();
         let mut emulator = Command::new(repository().join("tests/support/netns"))
@@ -57,8 +54,7 @@ impl PrivateNetwork {
         let mut ready = String::new();
         BufReader::new(emulator.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         assert!(ready.starts_with("ready"), "the emulator did not start: {ready}");
-        let cache = format!("{cache}-{}", std::process::id());
-        Self { emulator, folder, cache, store, keyring: None }
+        Self { emulator, folder, cache: cache.to_owned(), store, keyring }
     }
 
     pub(crate) fn home(&self) -> std::path::PathBuf {
@@ -74,7 +70,7 @@ impl PrivateNetwork {
         self.home().join(".IdentityService").join(format!("{}.nocae", self.cache))
     }
 
-    /// The keyring that only this user has.
+    /// The user's keyring.
     pub(crate) fn keyring(&self) -> &OwnKeyring {
         self.keyring.as_ref().unwrap()
     }
@@ -89,10 +85,8 @@ impl PrivateNetwork {
         let mut inside = Command::new(repository().join("tests/support/netns"));
         inside.args(["-p", &self.emulator.id().to_string(), "--"]);
         inside.arg(command.get_program()).args(command.get_args()).env_clear();
-        for name in ["PATH", "DBUS_SESSION_BUS_ADDRESS"] {
-            if let Some(value) = std::env::var_os(name) {
-                inside.env(name, value);
-            }
+        if let Some(path) = std::env::var_os("PATH") {
+            inside.env("PATH", path);
         }
         let ca = self.folder.path().join("ca.pem");
         inside
@@ -100,13 +94,9 @@ impl PrivateNetwork {
             .env("SSL_CERT_FILE", &ca)
             .env("REQUESTS_CA_BUNDLE", &ca)
             .env("NODE_EXTRA_CA_CERTS", &ca);
-        if self.store == "plaintext" {
-            // No bus, no keyring: the clients fall back to the file as well.
-            inside.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
-        }
-        if let Some(keyring) = &self.keyring {
-            inside.env("DBUS_SESSION_BUS_ADDRESS", &keyring.bus);
-        }
+        // Without one, the clients fall back to the file as well.
+        let bus = self.keyring.as_ref().map_or(NO_BUS, |keyring| &keyring.bus);
+        inside.env("DBUS_SESSION_BUS_ADDRESS", bus);
         for (name, value) in command.get_envs() {
             if let Some(value) = value {
                 inside.env(name, value);
@@ -164,4 +154,8 @@ impl Drop for PrivateNetwork {
         drop(self.emulator.kill());
         drop(self.emulator.wait());
     }
+}
+
+fn unique(cache: &str) -> String {
+    format!("{cache}-{}", std::process::id())
 }
