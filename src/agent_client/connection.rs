@@ -17,10 +17,10 @@ use super::place::{self, PlaceError};
 use super::{CallError, Reply, protocol};
 
 /// A local program that does not even take a connection for so long is not going to answer.
-const CONNECT: Duration = Duration::from_secs(2);
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// After so long without an answer the agent is asked whether it is still there at all,
-const DOUBT: Duration = Duration::from_secs(2);
+const DOUBT: Duration = Duration::from_secs(5);
 
 /// and after so long nobody waits any more: a provider's answer takes less, retries included.
 const LONGEST: Duration = Duration::from_secs(150);
