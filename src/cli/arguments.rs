@@ -431,7 +431,8 @@ mod tests {
     #[test]
     fn the_reference_names_every_command_and_option() {
         fn look_up(command: &clap::Command, reference: &str) {
-            for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+            let for_people = command.get_arguments().filter(|argument| !argument.is_hide_set());
+            for option in for_people.filter_map(clap::Arg::get_long) {
                 let named = reference.contains(&format!("--{option}"));
                 assert!(named || ["help", "version"].contains(&option), "--{option}");
             }
