@@ -7,6 +7,9 @@ pub mod agent_client;
 #[cfg(feature = "cli")]
 mod bounded_http;
 pub mod cloud;
+#[cfg(feature = "cli")]
+#[cfg_attr(not(unix), allow(dead_code, reason = "what the agent reads, and why it may not"))]
+mod config;
 pub mod credential;
 pub mod document;
 mod entra;

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+#[cfg(feature = "cli")]
+use crate::error::InvalidArgument;
+
 /// Whole seconds since 1970-01-01T00:00:00Z, as every field of an MSAL cache counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixTime(i64);
@@ -113,6 +116,39 @@ impl Deadline {
     }
 }
 
+/// A length of time that a person gave, in hours, minutes and seconds, such as `8h` or `1h30m`.
+///
+/// # Errors
+/// [`InvalidArgument`] for what is no such length, or too short to be one.
+#[cfg(feature = "cli")]
+pub(crate) fn length(text: &str) -> Result<Duration, InvalidArgument> {
+    let refuse = || {
+        InvalidArgument::new(
+            "duration",
+            format!("{text:?} is not a time to come"),
+            "give hours, minutes or seconds, such as 8h, 30m or 1h30m",
+        )
+    };
+    let length: jiff::SignedDuration = text.parse().map_err(|_| refuse())?;
+    let length = Duration::try_from(length).map_err(|_| refuse())?;
+    if length < Duration::from_secs(1) { Err(refuse()) } else { Ok(length) }
+}
+
+/// The same where it stands in a file.
+#[cfg(feature = "cli")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Length(pub(crate) Duration);
+
+#[cfg(feature = "cli")]
+impl TryFrom<String> for Length {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        length(&text).map(Self).map_err(|error| format!("{}; {}", error.problem, error.hint))
+    }
+}
+
 /// A length of time as a person would say it, in its largest unit.
 pub(crate) fn in_words(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -124,4 +160,21 @@ pub(crate) fn in_words(duration: Duration) -> String {
     };
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {unit}{plural}")
+}
+
+#[cfg(all(test, feature = "cli"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_in_hours_minutes_and_seconds() {
+        for (text, seconds) in
+            [("90s", 90), ("30m", 1_800), ("8h", 28_800), ("1h30m", 5_400), ("PT1H", 3_600)]
+        {
+            assert_eq!(length(text).unwrap(), Duration::from_secs(seconds), "{text}");
+        }
+        for bad in ["", "0s", "-1h", "1h ago", "8", "soon"] {
+            length(bad).unwrap_err();
+        }
+    }
 }

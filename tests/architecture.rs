@@ -14,7 +14,7 @@ const ROOMS: &[&[&str]] = &[
     &["acquire"],
     &["entra", "store"],
     &["document"],
-    &["bounded_http", "process"],
+    &["bounded_http", "config", "process"],
     &["cloud", "error", "options", "record", "time", "token"],
 ];
 

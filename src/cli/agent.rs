@@ -21,11 +21,12 @@ use super::{runtime, via_agent};
 use crate::agent::{self, BoundSocket, Ended, Legacy, LockAfter, SocketError, Surroundings};
 use crate::agent_client::protocol::Hello;
 use crate::agent_client::{AgentClient, CallError, socket_path};
+use crate::config::AgentConfig;
 use crate::error::{CacheError, Error, Unavailable};
 use crate::options::TokenCachePersistenceOptions;
 use crate::process;
 use crate::store::vault::Unattended;
-use crate::time::SystemClock;
+use crate::time::{self, Length, SystemClock};
 
 /// The option by which an agent tells the one that takes its place where the socket is.
 const LEGACY: &str = "--legacy=";
@@ -50,7 +51,8 @@ fn serve(arguments: &Agent, settings: &Settings, output: Output) -> Result<(), F
         // Whoever started it leads another session; a group's leader cannot leave, and need not.
         rustix::process::setsid().ok();
     }
-    let lock_after = lock_after(&arguments.lock)?;
+    let config = settings.config()?;
+    let lock_after = lock_after(&arguments.lock, &config.agent)?;
     let socket = match &arguments.legacy {
         Some(legacy) => {
             process::name_anew(env!("CARGO_PKG_NAME"));
@@ -123,9 +125,16 @@ fn read_legacy(text: &str) -> Result<Legacy, Failure> {
     serde_json::from_str(text).map_err(|_| Failure::usage("--legacy is for the agent itself", "leave it out"))
 }
 
-fn lock_after(options: &LockOptions) -> Result<LockAfter, Failure> {
-    let parse = |text: &Option<String>| text.as_deref().map(super::doors::duration).transpose();
-    Ok(LockAfter { idle: parse(&options.lock_after_idle)?, whole: parse(&options.lock_after)? })
+/// An option wins over the file.
+fn lock_after(options: &LockOptions, config: &AgentConfig) -> Result<LockAfter, Failure> {
+    let chosen = |option: &Option<String>, config: Option<Length>| match option {
+        Some(text) => time::length(text).map(Some),
+        None => Ok(config.map(|Length(length)| length)),
+    };
+    Ok(LockAfter {
+        idle: chosen(&options.lock_after_idle, config.lock_after_idle)?,
+        whole: chosen(&options.lock_after, config.lock_after)?,
+    })
 }
 
 /// The settings where nobody is to be asked for a passphrase.
@@ -140,7 +149,8 @@ fn leave_output() -> io::Result<()> {
 }
 
 fn start(lock: &LockOptions, settings: &Settings, output: Output) -> Result<(), Failure> {
-    lock_after(lock)?;
+    // What the agent would say of it goes to nobody's terminal.
+    lock_after(lock, &settings.config()?.agent)?;
     let client = via_agent::of_user(settings);
     if let Some(hello) = hello(&client)? {
         return report(&client, Some(&hello), false, output);

@@ -3,9 +3,6 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
-
-use jiff::SignedDuration;
 
 use super::account;
 use super::arguments::GrantOptions;
@@ -19,12 +16,12 @@ use crate::agent_client::protocol::Account;
 use crate::cloud::{self, TenantId};
 use crate::credential::{BoxFuture, SharedTokenCacheCredential, TokenCredential};
 use crate::document::CachedAccount;
-use crate::error::{CacheError, Error, InvalidArgument};
+use crate::error::{CacheError, Error};
 use crate::record::AuthenticationRecord;
 use crate::serve::{AllowedScopes, AllowedTenants, Desk, Entry, Grant, Listening, Registry, Server, Terms};
 use crate::store::Store;
 use crate::store::vault::{Attempts, ProtectorKind, Unattended, Unlocking};
-use crate::time::{Clock as _, SystemClock, UnixTime};
+use crate::time::{self, Clock as _, SystemClock, UnixTime};
 use crate::token::{AccessToken, TokenRequest};
 
 /// Whose tokens a grant is about.
@@ -159,26 +156,13 @@ pub(super) fn terms(options: &GrantOptions, own_tenant: &TenantId, now: UnixTime
     Ok(Terms {
         scopes: AllowedScopes::parse(&options.scopes)?,
         tenants: AllowedTenants::parse(own_tenant, &options.tenants)?,
-        expires_on: options.expires.as_deref().map(duration).transpose()?.map(|length| now.after(length)),
+        expires_on: options.expires.as_deref().map(time::length).transpose()?.map(|length| now.after(length)),
     })
 }
 
 /// Checks what can be checked before the cache is opened.
 pub(super) fn check(options: &GrantOptions) -> Result<(), Failure> {
     terms(options, &TenantId::organizations(), UnixTime::default()).map(drop)
-}
-
-pub(super) fn duration(text: &str) -> Result<Duration, Failure> {
-    let refuse = || {
-        Failure::from(InvalidArgument::new(
-            "duration",
-            format!("{text:?} is not a time to come"),
-            "give hours, minutes or seconds, such as 8h, 30m or 1h30m",
-        ))
-    };
-    let length: SignedDuration = text.parse().map_err(|_| refuse())?;
-    let length = Duration::try_from(length).map_err(|_| refuse())?;
-    if length < Duration::from_secs(1) { Err(refuse()) } else { Ok(length) }
 }
 
 /// A server with its grant, on the list of grants until it is dropped.
@@ -288,17 +272,5 @@ mod tests {
         assert_eq!(asked(), 1);
         prompts.store(false, Ordering::Relaxed);
         assert_eq!(asked(), 0);
-    }
-
-    #[test]
-    fn a_duration_is_in_hours_minutes_and_seconds() {
-        for (text, seconds) in
-            [("90s", 90), ("30m", 1_800), ("8h", 28_800), ("1h30m", 5_400), ("PT1H", 3_600)]
-        {
-            assert_eq!(duration(text).unwrap(), Duration::from_secs(seconds), "{text}");
-        }
-        for bad in ["", "0s", "-1h", "1h ago", "8", "soon"] {
-            duration(bad).unwrap_err();
-        }
     }
 }

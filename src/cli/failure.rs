@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::config::ConfigError;
 use crate::credential::account::AccountError;
 use crate::error::{
     CacheError, Candidate, Error, InvalidArgument, ProviderError, RemovedGrant, Unavailable, VaultError,
@@ -24,6 +25,9 @@ pub(super) enum Failure {
     /// The person said no, or pressed Ctrl-C.
     #[error("cancelled")]
     Cancelled,
+    /// The file of the user's choices is not used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A file that is no cache could not be used.
     #[error("{action} {path}: {source}", path = path.display())]
     File { action: &'static str, path: PathBuf, source: io::Error },
@@ -84,6 +88,8 @@ impl Failure {
             | Self::Output(_)
             | Self::Start { .. }
             | Self::Unexplained { .. } => 1,
+            Self::Config(ConfigError::Invalid { .. }) => 2,
+            Self::Config(_) => 1,
             Self::Usage { .. } => 2,
             Self::Refused(refused) => {
                 if refused.needs_sign_in {
@@ -109,6 +115,7 @@ impl Failure {
             Self::Account(error) => error.kind(),
             Self::Agent { kind, .. } => kind,
             Self::Cancelled => "cancelled",
+            Self::Config(error) => error.kind(),
             Self::File { .. } => "file",
             Self::NeedsAttention => "needs_attention",
             Self::Output(_) => "output",
@@ -130,6 +137,7 @@ impl Failure {
         let hint = match self {
             Self::Account(error) => Some(error.hint()),
             Self::Agent { hint, .. } => hint.clone(),
+            Self::Config(error) => Some(error.hint()),
             Self::Library(error) => error.hint(),
             Self::Refused(refused) => Some(refused.hint.clone()),
             Self::Unexplained { hint, .. } | Self::Usage { hint, .. } => Some(hint.clone()),

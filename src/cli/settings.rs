@@ -1,6 +1,7 @@
 //! What holds for a whole call: an option wins over the environment, and that over the default.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use clap::ValueEnum as _;
@@ -9,6 +10,7 @@ use super::arguments::{GlobalOptions, StoreChoice};
 use super::output::Output;
 use super::unlocking::AtTheTerminal;
 use crate::cloud::{Authority, TenantId};
+use crate::config::{Config, ConfigError};
 use crate::credential::{CredentialOptions, DEVELOPER_SIGN_ON_CLIENT_ID};
 use crate::error::{CacheError, Error, InvalidArgument, Result};
 use crate::options::{self, CacheName, Storage, TokenCachePersistenceOptions};
@@ -26,6 +28,8 @@ pub(super) struct Settings {
     pub(super) cache: TokenCachePersistenceOptions,
     /// `None` means the client of developer tools, or a record's own.
     pub(super) client_id: Option<String>,
+    /// The file that `TOKENKEEP_CONFIG` names.
+    config_file: Option<PathBuf>,
     pub(super) disable_instance_discovery: bool,
     pub(super) no_input: bool,
     pub(super) places: Places,
@@ -68,6 +72,7 @@ impl Settings {
             client_id: chosen(&given.client_id, "TOKENKEEP_CLIENT_ID")
                 .map(|chosen| chosen.parse(options::client_id))
                 .transpose()?,
+            config_file: variable("TOKENKEEP_CONFIG").map(PathBuf::from),
             disable_instance_discovery: given.disable_instance_discovery,
             no_input: given.no_input,
             unlocking: Arc::new(AtTheTerminal::new(&places, output)),
@@ -83,6 +88,14 @@ impl Settings {
     /// The client whose tokens are asked for.
     pub(super) fn client_id(&self) -> &str {
         self.client_id.as_deref().unwrap_or(DEVELOPER_SIGN_ON_CLIENT_ID)
+    }
+
+    /// What the user chose for good. A file that was named has to be there.
+    pub(super) fn config(&self) -> Result<Config, ConfigError> {
+        match &self.config_file {
+            Some(file) => Config::read(file),
+            None => Config::read_if_there(&self.places.config.join("tokenkeep").join("config.toml")),
+        }
     }
 
     /// Opens one of the two caches.
