@@ -384,7 +384,21 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_comes_later_goes_and_comes_back() {
+    fn a_folder_comes_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("state").join("tokenkeep");
+        let file = folder.join("vault.db");
+        let make = || {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(&file, "1").unwrap();
+        };
+        tells_of(&file, &[("both folders come", &make), ("a change in them", &|| replace(&file, "12"))]);
+    }
+
+    /// Windows keeps a folder that is watched until nobody watches it.
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_goes_and_comes_back() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("state").join("tokenkeep");
         let file = folder.join("vault.db");
@@ -392,11 +406,10 @@ mod tests {
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::write(&file, content).unwrap();
         };
+        make("1");
         tells_of(
             &file,
             &[
-                ("both folders come", &|| make("1")),
-                ("a change in them", &|| replace(&file, "12")),
                 ("they go", &|| std::fs::remove_dir_all(dir.path().join("state")).unwrap()),
                 ("they come back", &|| make("123")),
                 ("a change in the new ones", &|| replace(&file, "1234")),
