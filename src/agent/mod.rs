@@ -9,6 +9,7 @@ mod attempts;
 mod clocks;
 mod counters;
 mod engine;
+mod peer;
 mod server;
 mod session;
 mod socket;

@@ -12,22 +12,21 @@ use hyper::{Method, Request, StatusCode, header};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
-use crate::agent_client::place::own_uid;
 use crate::agent_client::protocol::{
     self, AskAccounts, AskToken, AskUnlock, Hello, LOCKED, StateAnswer, Status, TOO_SOON,
 };
 use crate::agent_client::{ErrorAnswer, Refusal};
-use crate::bounded_http::{self, Handler, Limits, Listener, Response, Traffic};
+use crate::bounded_http::{self, Handler, Limits, Response, Traffic};
 use crate::time::UnixTime;
 
 use super::counters::Counters;
 use super::engine::Surroundings;
+use super::peer::{Ours, Peer};
 use super::session::{SETTLE, Session};
 use super::socket::BoundSocket;
 
@@ -55,23 +54,6 @@ const LONGEST_PASSPHRASE: usize = 4096;
 
 const AGENT: &str = concat!("tokenkeep/", env!("CARGO_PKG_VERSION"));
 
-/// Who is at the other end of the socket, as the kernel says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Peer {
-    /// Its user; always our own.
-    pub(crate) uid: u32,
-    /// Its process when it connected, if the system tells. A number that may be another's by now.
-    pub(crate) pid: Option<i32>,
-}
-
-impl bounded_http::Peer for Peer {
-    type Program = Option<i32>;
-
-    fn program(&self) -> Option<i32> {
-        self.pid
-    }
-}
-
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -94,7 +76,7 @@ pub(crate) async fn serve(
     let (stop, stopped) = watch::channel(false);
     let counters = Arc::<Counters>::default();
     let traffic = Arc::<Traffic>::default();
-    let listener = Ours { listener: socket.listener()?, uid: own_uid(), counters: Arc::clone(&counters) };
+    let listener = Ours::at(socket, Arc::clone(&counters))?;
     let session = Session::new(is_locked, surroundings.clone(), Arc::clone(&counters), stop.clone());
     let session = Arc::new(session);
     let desk = Arc::new(Desk {
@@ -159,34 +141,6 @@ fn tell_the_system(state: &str) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = state;
-}
-
-/// Lets in connections of this very user, whatever the socket's mode.
-struct Ours {
-    listener: UnixListener,
-    uid: u32,
-    counters: Arc<Counters>,
-}
-
-impl Listener for Ours {
-    type Stream = UnixStream;
-    type Peer = Peer;
-
-    async fn accept(&mut self) -> io::Result<(UnixStream, Peer)> {
-        loop {
-            let (stream, _) = self.listener.accept().await?;
-            match stream.peer_cred() {
-                Ok(peer) if peer.uid() == self.uid => {
-                    return Ok((stream, Peer { uid: peer.uid(), pid: peer.pid() }));
-                }
-                Ok(peer) => {
-                    self.counters.strangers.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(uid = peer.uid(), "refused a connection of another user");
-                }
-                Err(error) => tracing::warn!(%error, "refused a connection of nobody knows whom"),
-            }
-        }
-    }
 }
 
 /// Where every request arrives.

@@ -1,6 +1,9 @@
-//! One question to the agent over a Unix socket, and its answer, both bounded in time and size.
+//! One question to the agent, and its answer, both bounded in time and size.
 
-use std::io;
+#[cfg(unix)]
+#[path = "connection/unix.rs"]
+mod platform;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,12 +12,13 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::place::{self, PlaceError};
+use super::place;
 use super::{CallError, Reply, protocol};
+
+use self::platform::Stream;
 
 /// A local program that does not even take a connection for so long is not going to answer.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -61,29 +65,19 @@ async fn is_alive(path: &Path) -> Result<(), CallError> {
     }
 }
 
-async fn connect(path: &Path) -> Result<UnixStream, CallError> {
-    let absent = || CallError::Absent { path: path.to_owned() };
+async fn connect(path: &Path) -> Result<Stream, CallError> {
     if !place::check(path)? {
-        return Err(absent());
+        return Err(absent(path));
     }
-    let stream = match timeout(CONNECT, UnixStream::connect(path)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => match error.kind() {
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => return Err(absent()),
-            _ => return Err(silent(path, &error.to_string())),
-        },
-        Err(_) => return Err(silent(path, "it takes no connection")),
-    };
-    let server = stream.peer_cred().map_err(|error| silent(path, &error.to_string()))?.uid();
-    if server != place::own_uid() {
-        return Err(PlaceError::ForeignServer { path: path.to_owned(), uid: server }.into());
+    match timeout(CONNECT, platform::open(path)).await {
+        Ok(opened) => opened,
+        Err(_) => Err(silent(path, "it takes no connection")),
     }
-    Ok(stream)
 }
 
 async fn exchange(
     path: &Path,
-    stream: UnixStream,
+    stream: Stream,
     method: Method,
     target: &str,
     body: Zeroizing<Vec<u8>>,
@@ -118,11 +112,15 @@ async fn exchange(
 }
 
 /// Moves the bytes until the connection fails; never ends otherwise, so that the answer comes first.
-async fn drive(connection: http1::Connection<TokioIo<UnixStream>, Full<Bytes>>) -> hyper::Error {
+async fn drive(connection: http1::Connection<TokioIo<Stream>, Full<Bytes>>) -> hyper::Error {
     match connection.await {
         Err(error) => error,
         Ok(()) => std::future::pending().await,
     }
+}
+
+fn absent(path: &Path) -> CallError {
+    CallError::Absent { path: path.to_owned() }
 }
 
 fn silent(path: &Path, detail: &str) -> CallError {
