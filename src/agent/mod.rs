@@ -1,8 +1,9 @@
 //! The agent: one login served to every process of its user, over a Unix socket.
 //!
-//! The engine is [`acquire`](crate::acquire)'s, kept by `engine`; `ahead` says what to renew before
-//! anybody asks. `socket` is where it listens, `server` what it answers, `session` whether it does:
-//! `clocks` lock it, `unlock` says what opens it again, `attempts` how fast that may be tried.
+//! The engine is [`acquire`](crate::acquire)'s, kept by `engine`: `target` says whom a question means,
+//! `shelf` keeps open what that takes, and `renewals` renew before anybody asks, when `ahead` says so.
+//! `socket` is where it listens, `server` what it answers, `session` whether it does: `clocks` lock it,
+//! `unlock` says what opens it again, `attempts` how fast that may be tried.
 
 mod ahead;
 mod attempts;
@@ -10,9 +11,12 @@ mod clocks;
 mod counters;
 mod engine;
 mod peer;
+mod renewals;
 mod server;
 mod session;
+mod shelf;
 mod socket;
+mod target;
 mod unlock;
 
 pub(crate) use self::clocks::LockAfter;
