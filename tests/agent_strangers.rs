@@ -117,6 +117,20 @@ fn a_stranger_who_listens_is_told_nothing() {
 }
 
 #[test]
+fn the_doctor_says_who_listens() {
+    let world = World::plaintext();
+    let (_folder, socket) = public_folder();
+    let mut squatter = Squatter::at(&socket, "0");
+    let mut doctor = world.command(&["doctor", "--offline", "--json"]);
+    let report = run(doctor.env("TOKENKEEP_SOCK", &socket)).exits(1).json();
+    let findings = report["findings"].as_array().unwrap();
+    let refused = findings.iter().find(|finding| finding["id"] == "agent-socket-refused").unwrap();
+    assert!(refused["detail"].as_str().unwrap().contains("user 54321 listens there"), "{report:#}");
+    assert_eq!(report["agent"]["state"], "refused");
+    assert_eq!(squatter.received(), "received b''\n");
+}
+
+#[test]
 fn a_strangers_socket_and_folder_are_not_even_connected_to() {
     let world = World::plaintext();
     world.login(USER_ONE, &[]);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -243,6 +243,10 @@ fn repairable() -> Vec<Row> {
             write(path, sound);
             fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
         }),
+        file("lock-not-a-file", |path, sound| {
+            write(path, sound);
+            fs::create_dir(format!("{}.lockfile", path.display())).unwrap();
+        }),
         file("lock-stale", |path, sound| {
             write(path, sound);
             let lock = format!("{}.lockfile", path.display());
@@ -353,7 +357,7 @@ fn a_home_full_of_defects_is_told_in_full_and_repaired_without_a_loss() {
     );
     let kept = fs::read_dir(patient.folder()).unwrap().map(|entry| entry.unwrap().file_name());
     let kept: Vec<_> = kept.filter(|name| name.to_str().unwrap().contains(".damaged-")).collect();
-    assert_eq!(kept.len(), 6, "bad content is renamed, never deleted: {kept:?}");
+    assert_eq!(kept.len(), 7, "bad content is renamed, never deleted: {kept:?}");
     let set_aside: u64 =
         after["caches"].as_array().unwrap().iter().map(|cache| cache["set_aside"].as_u64().unwrap()).sum();
     assert_eq!(set_aside, 5, "and so are entries");
@@ -398,6 +402,10 @@ fn what_only_a_person_can_mend_is_told_with_the_next_step() {
             write(Path::new(&lock), format!("{} node", std::process::id()));
             set_age(Path::new(&lock), Duration::from_secs(120));
         }),
+        lost("cache-foreign-owner", |path, sound| {
+            write(path, sound);
+            chown(path, Some(54321), None).expect("these tests run as root, as scripts/test does");
+        }),
         lost("cache-key-gone", |path, _| {
             let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"dir","enc":"A128CBC-HS256","kid":"7"}"#);
             let [iv, sealed, tag] = [16, 32, 16].map(|length| URL_SAFE_NO_PAD.encode(vec![7; length]));
@@ -426,6 +434,26 @@ fn what_only_a_person_can_mend_is_told_with_the_next_step() {
     patient.examine(&["--repair", "--yes"]).exits(1);
     let after: Vec<_> = names.iter().map(|name| fs::read(patient.cache(name)).unwrap()).collect();
     assert!(before == after, "nothing was touched");
+}
+
+#[test]
+fn a_cache_that_may_not_be_read_is_told_and_kept() {
+    let patient = Patient::new();
+    let (closed, sound) = (patient.cache("closed.nocae"), sound("closed").to_string());
+    write(&closed, &sound);
+    fs::set_permissions(&closed, Permissions::from_mode(0o000)).unwrap();
+    // root without what lets it read everything
+    let without = "-dac_override,-dac_read_search";
+    let mut doctor = Command::new("setpriv");
+    doctor.arg(format!("--inh-caps={without}")).arg(format!("--bounding-set={without}"));
+    let ours = patient.command(&["--offline", "--json", "--repair", "--yes"]);
+    doctor.arg(ours.get_program()).args(ours.get_args()).env_clear();
+    doctor.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let report = run(&mut doctor).exits(1).json();
+    let unreadable = &report["findings"][0];
+    assert_eq!((&unreadable["id"], &unreadable["severity"]), (&json!("cache-unreadable"), &json!("problem")));
+    assert!(unreadable["fix"].as_str().unwrap().contains(closed.to_str().unwrap()), "{report:#}");
+    assert_eq!(fs::read_to_string(&closed).unwrap(), sound);
 }
 
 #[test]
@@ -561,17 +589,24 @@ fn the_way_to_the_authority_is_looked_at() {
 }
 
 #[test]
+fn a_vault_that_only_the_kernel_opens_is_told_until_something_else_does_too() {
+    let patient = Patient::new();
+    let vault = |args: &[&str]| run(tokenkeep_in(patient.0.path()).arg("vault").args(args)).ok();
+    vault(&["init", "--protector", "kernel", "--no-recovery-key"]);
+    let report = patient.examine(&["--store", "vault"]).exits(1).json();
+    let file = patient.0.path().join(".local/state/tokenkeep/vault.db");
+    assert_eq!(found(&report)[file.to_str().unwrap()], ["vault-only-kernel"]);
+    vault(&["protector", "add", "key-file"]);
+    let report = patient.examine(&["--store", "vault"]).ok().json();
+    assert_eq!(report["vault"]["protectors"], json!(["kernel", "key-file"]));
+}
+
+#[test]
 fn a_vault_is_looked_at_without_being_opened() {
     let patient = Patient::new();
     let vault = patient.0.path().join(".local/state/tokenkeep/vault.db");
-    let init = run(tokenkeep_in(patient.0.path()).args([
-        "vault",
-        "init",
-        "--protector",
-        "key-file",
-        "--no-recovery-key",
-    ]));
-    init.ok();
+    let init = ["vault", "init", "--protector", "key-file", "--no-recovery-key"];
+    run(tokenkeep_in(patient.0.path()).args(init)).ok();
     fs::rename(patient.0.path().join(".config/tokenkeep/vault.key"), patient.0.path().join("away")).unwrap();
     let report = patient.examine(&["--store", "auto"]).ok().json();
     assert_eq!(report["vault"]["protectors"], json!(["key-file"]));
@@ -642,6 +677,44 @@ fn a_keyring_is_tried_layer_by_layer_and_left_as_it_was() {
         // whoever keeps tokens elsewhere does not need it
         user.doctor(state, "--store plaintext").ok();
     }
+}
+
+#[test]
+fn a_keyring_that_cannot_be_relied_on_is_told_and_how() {
+    for (way, id, reached, detail) in [
+        ("silent", "keyring-silent", 1, "no answer within 10 s"),
+        ("forgets", "keyring-forgets", 4, "cannot be found"),
+        ("garbles", "keyring-forgets", 4, "with another secret"),
+        ("keeps", "keyring-forgets", 4, "is still there"),
+    ] {
+        let user = WithKeyring::new();
+        let odd = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/odd-keyring.py");
+        let line = format!("exec timeout 60 {} {way} \"$TOKENKEEP\" doctor --offline --json", odd.display());
+        let report = user.session("-n", &line, "").exits(1).json();
+        let findings = report["findings"].as_array().unwrap();
+        assert_eq!(findings.len(), 1, "{report:#}");
+        assert_eq!(findings[0]["id"], id, "{report:#}");
+        assert!(findings[0]["detail"].as_str().unwrap().contains(detail), "{report:#}");
+        let layers = ["bus", "service", "collection", "unlocked", "keeps"];
+        let works = layers.map(|layer| report["keyring"][layer].as_bool().unwrap());
+        assert_eq!(works, [0, 1, 2, 3, 4].map(|layer| layer < reached), "{report:#}");
+    }
+}
+
+#[test]
+fn two_items_for_one_cache_are_told_until_one_is_gone() {
+    const ITEM: &str = "xdg:schema=msal.cache.nocae MsalClientID=Microsoft.Developer.IdentityService";
+    let user = WithKeyring::new();
+    user.store(ITEM, &sound("one").to_string());
+    user.doctor("", "").ok();
+    user.store(ITEM, &sound("other").to_string());
+    let report = user.doctor("", "").exits(1).json();
+    assert_eq!(found(&report).into_values().flatten().collect::<Vec<_>>(), ["item-duplicate"]);
+    assert!(report["findings"][0]["detail"].as_str().unwrap().starts_with("2 items"), "{report:#}");
+    assert_eq!(
+        (&report["caches"][0]["item"]["count"], report["caches"].as_array().unwrap().len()),
+        (&json!(2), 1)
+    );
 }
 
 #[test]

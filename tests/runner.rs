@@ -29,6 +29,7 @@ mod command_line;
 mod containers;
 mod dead_grant;
 mod doctor;
+mod doctor_agent;
 mod examples;
 mod explain;
 mod faults;

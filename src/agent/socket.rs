@@ -1,10 +1,10 @@
 //! The agent's own end of the socket: bound where nobody else can be mistaken for it, or handed over
 //! by the system.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -177,24 +177,7 @@ impl Drop for BoundSocket {
 
 /// The file beside the socket that a living agent holds.
 fn lock(path: &Path) -> Result<File, SocketError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let name = Path::new(&name);
-    let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(flags)
-        .open(name)
-        .map_err(SocketError::io("opening", name))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(SocketError::AlreadyRunning { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(SocketError::io("locking", name)(error)),
-    }
+    place::lock(path)?.ok_or_else(|| SocketError::AlreadyRunning { path: path.to_owned() })
 }
 
 #[cfg(target_os = "linux")]

@@ -33,9 +33,18 @@ const LONGEST: Duration = Duration::from_secs(150);
 const MAX_ANSWER: usize = 4 << 20;
 
 /// Whether there is a socket that is this user's.
-#[cfg(feature = "cli")]
 pub(super) fn is_there(path: &Path) -> Result<bool, CallError> {
     Ok(place::check(path)?)
+}
+
+/// Who listens, whether or not they ever answer: the system keeps connections for them.
+pub(super) async fn listener(path: &Path) -> Option<i32> {
+    connect(path).await.ok()?.peer_cred().ok()?.pid()
+}
+
+/// Removes a socket that nobody listens on any more.
+pub(super) fn remove_left_over(path: &Path) -> Result<bool, CallError> {
+    Ok(place::remove_left_over(path)?)
 }
 
 /// Asks once. Nothing is sent before it is clear that this very user listens there.

@@ -12,10 +12,18 @@ pub fn socket_path(state: &Path) -> PathBuf {
     state.join("tokenkeep").join("agent")
 }
 
-#[cfg(feature = "cli")]
 #[expect(clippy::unnecessary_wraps, reason = "a socket on Unix may be refused")]
 pub(super) const fn is_there(_path: &Path) -> Result<bool, CallError> {
     Ok(false)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a socket on Unix may be refused")]
+pub(super) const fn remove_left_over(_path: &Path) -> Result<bool, CallError> {
+    Ok(false)
+}
+
+pub(super) async fn listener(_path: &Path) -> Option<i32> {
+    std::future::ready(None).await
 }
 
 pub(super) async fn call(

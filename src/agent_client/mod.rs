@@ -256,12 +256,23 @@ impl AgentClient {
     }
 
     /// Whether there is a socket that is worth a question: a look at the file, and no more.
-    #[cfg(feature = "cli")]
     pub(crate) fn is_there(&self) -> Result<bool, CallError> {
         connection::is_there(&self.socket)
     }
 
-    #[cfg(all(feature = "cli", unix))]
+    /// The process that listens there, if the system tells; it may be one that answers nothing.
+    pub(crate) async fn listener(&self) -> Option<i32> {
+        connection::listener(&self.socket).await
+    }
+
+    /// Removes a socket that nobody listens on any more; tells whether there was one.
+    ///
+    /// # Errors
+    /// What the place is, if it is not one of this user's, or what the file system says.
+    pub(crate) fn remove_left_over(&self) -> Result<bool, CallError> {
+        connection::remove_left_over(&self.socket)
+    }
+
     pub(crate) async fn ask_hello(&self) -> Result<Hello, AskError> {
         self.ask(Method::GET, protocol::HELLO, &()).await
     }
@@ -325,13 +336,30 @@ impl AgentClient {
 }
 
 impl CallError {
+    /// Whether nobody listens.
+    pub(crate) const fn is_absence(&self) -> bool {
+        #[cfg(unix)]
+        return matches!(self, Self::Absent { .. });
+        #[cfg(not(unix))]
+        return matches!(self, Self::Unsupported);
+    }
+
     /// Whether somebody else may be behind it, which a person should know.
-    #[cfg(feature = "cli")]
     pub(crate) const fn is_distrust(&self) -> bool {
         #[cfg(unix)]
         return matches!(self, Self::Place(_));
         #[cfg(not(unix))]
         false
+    }
+
+    /// What happened, without the place.
+    pub(crate) fn detail(&self) -> String {
+        match self {
+            #[cfg(unix)]
+            Self::Broken { detail, .. } => format!("it broke off: {detail}"),
+            Self::Silent { detail, .. } => detail.clone(),
+            other => other.to_string(),
+        }
     }
 
     pub(crate) fn hint(&self) -> String {

@@ -1,9 +1,12 @@
 //! Where the agent's socket is, and whether it is one to trust.
 
-use std::fs::Metadata;
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 /// `sun_path` has 108 bytes on Linux and 104 elsewhere, the last one zero.
 const LONGEST_PATH: usize = 103;
@@ -187,6 +190,58 @@ pub(crate) fn look_at(path: &Path) -> Result<Option<Metadata>, PlaceError> {
     }
 }
 
+/// The file beside the socket that an agent holds as long as it lives; `None` if one does now.
+///
+/// # Errors
+/// [`PlaceError::Io`] if the system does not let us.
+pub(crate) fn lock(path: &Path) -> Result<Option<File>, PlaceError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let failed = |source| PlaceError::Io { path: PathBuf::from(&name), source };
+    let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(&name)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Removes a socket that a killed agent left, and nothing that anybody listens on. Tells whether
+/// there was one.
+///
+/// # Errors
+/// As [`check`], and what the system says.
+pub(crate) fn remove_left_over(path: &Path) -> Result<bool, PlaceError> {
+    let failed = |source| PlaceError::Io { path: path.to_owned(), source };
+    if !check(path)? {
+        return Ok(false);
+    }
+    // an agent that is about to listen there has it
+    let Some(_lock) = lock(path)? else { return Ok(false) };
+    if !check(path)? || !is_left_over(path).map_err(|error| failed(error.into()))? {
+        return Ok(false);
+    }
+    fs::remove_file(path).map_err(failed)?;
+    Ok(true)
+}
+
+/// Does not wait: whoever has too many callers to take one more listens.
+fn is_left_over(path: &Path) -> rustix::io::Result<bool> {
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    let connected = rustix::net::connect(&socket, &SocketAddrUnix::new(path)?);
+    Ok(matches!(connected, Err(Errno::CONNREFUSED)))
+}
+
 /// Whom both ends of the socket have to be.
 pub(crate) fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
@@ -238,6 +293,25 @@ mod tests {
         assert!(matches!(check(Path::new("agent.sock")), Err(PlaceError::NotAbsolute { .. })));
         let long = Path::new("/").join("x".repeat(200)).join("agent.sock");
         assert!(matches!(check(&long), Err(PlaceError::TooLong { .. })));
+    }
+
+    #[test]
+    fn a_socket_is_removed_only_if_nobody_listens_and_no_agent_is_about_to() {
+        let home = folder(0o700);
+        let path = home.path().join("agent.sock");
+        assert!(!remove_left_over(&path).unwrap());
+        let listener = UnixListener::bind(&path).unwrap();
+        assert!(!remove_left_over(&path).unwrap());
+        drop(listener);
+        let lock = lock(&path).unwrap().unwrap();
+        assert!(!remove_left_over(&path).unwrap());
+        drop(lock);
+        assert!(remove_left_over(&path).unwrap());
+        assert!(!path.exists());
+
+        fs::write(&path, "mine").unwrap();
+        assert!(matches!(remove_left_over(&path), Err(PlaceError::NotASocket { .. })));
+        assert!(path.exists());
     }
 
     #[test]

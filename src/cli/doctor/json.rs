@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use super::super::arguments::Doctor;
 use super::super::times::rfc_3339;
 use super::Outcome;
+use crate::agent_client::protocol::State;
 use crate::document::{ClientSummary, Membership, TokenCacheDocument};
-use crate::revocation::doctor::{Examination, Finding, Network, Repair};
+use crate::revocation::doctor::{AgentState, AgentSurvey, Examination, Finding, Network, Repair};
 use crate::revocation::{Survey, VaultSurvey};
 use crate::store::{Content, Encoding, FileFacts, FileKind, KeyringState, Place};
 use crate::time::UnixTime;
@@ -15,7 +16,7 @@ use crate::time::UnixTime;
 const MOST_ENTRIES: usize = 100;
 
 pub(super) fn report(examination: &Examination, arguments: &Doctor, outcomes: &[Outcome]) -> Value {
-    let Examination { caches, keyring, vault, proxies, network, findings, now, .. } = examination;
+    let Examination { caches, agent, keyring, vault, proxies, network, findings, now, .. } = examination;
     let repairs = outcomes.iter().map(|outcome| {
         json!({
             "id": outcome.finding.sign.id,
@@ -33,6 +34,7 @@ pub(super) fn report(examination: &Examination, arguments: &Doctor, outcomes: &[
         "repairs": arguments.repair.then(|| repairs.collect::<Vec<_>>()),
         "dry_run": arguments.dry_run,
         "caches": caches.iter().map(|found| cache(found, *now)).collect::<Vec<_>>(),
+        "agent": of_agent(agent),
         "keyring": keyring.as_ref().map(of_keyring),
         "vault": of_vault(vault),
         "proxies": {
@@ -182,6 +184,25 @@ const fn encoding_name(encoding: Encoding) -> &'static str {
         Encoding::Json => "json",
         Encoding::Jwe => "jwe",
     }
+}
+
+fn of_agent(agent: &AgentSurvey) -> Value {
+    let (state, hello) = match &agent.state {
+        AgentState::Absent => ("absent", None),
+        AgentState::Answers(hello) if hello.state == State::Locked => ("locked", Some(hello)),
+        AgentState::Answers(hello) => ("unlocked", Some(hello)),
+        AgentState::LeftOut => ("left_out", None),
+        AgentState::LeftOver => ("left_behind", None),
+        AgentState::Refused { .. } => ("refused", None),
+        AgentState::Silent { .. } => ("silent", None),
+    };
+    json!({
+        "socket": agent.socket,
+        "state": state,
+        "agent": hello.map(|hello| &hello.agent),
+        "protocol": hello.map(|hello| hello.protocol),
+        "pid": hello.map(|hello| hello.pid),
+    })
 }
 
 /// Layer by layer: each is true only if all before it are.

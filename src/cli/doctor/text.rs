@@ -2,8 +2,11 @@
 
 use super::super::output::{FAINT, Output, STRONG, printable};
 use super::Outcome;
+use crate::agent_client::protocol::{Hello, State};
 use crate::document::{ClientSummary, Membership, RefreshTokenSummary, TokenCacheDocument};
-use crate::revocation::doctor::{Examination, ExaminationOptions, Finding, Network, Repair, Severity};
+use crate::revocation::doctor::{
+    AgentState, Examination, ExaminationOptions, Finding, Network, Repair, Severity,
+};
 use crate::revocation::{Survey, VaultSurvey};
 use crate::store::{Content, KeyringState};
 use crate::time::{UnixTime, in_words};
@@ -152,6 +155,7 @@ fn of_machine(examination: &Examination, options: &ExaminationOptions) -> String
     let mut line = |name: &str, value: &str| {
         lines.push(format!("{FAINT}{name:<10}{FAINT:#}{}", printable(value)));
     };
+    line("agent", &agent_in_words(&examination.agent.state));
     if let Some(keyring) = &examination.keyring {
         line("keyring", keyring_in_words(keyring));
     }
@@ -178,6 +182,20 @@ fn of_machine(examination: &Examination, options: &ExaminationOptions) -> String
         None => line("authority", "not asked"),
     }
     lines.join("\n")
+}
+
+fn agent_in_words(state: &AgentState) -> String {
+    match state {
+        AgentState::Absent => "none".to_owned(),
+        AgentState::Answers(Hello { agent, pid, state, .. }) => {
+            let state = if *state == State::Locked { "locked" } else { "serves" };
+            format!("{state}, process {pid}, {agent}")
+        }
+        AgentState::LeftOut => "left out by TOKENKEEP_NO_AGENT".to_owned(),
+        AgentState::LeftOver => "none any more: its socket is left".to_owned(),
+        AgentState::Refused { .. } => "not used: its socket is not to be trusted".to_owned(),
+        AgentState::Silent { .. } => "does not answer".to_owned(),
+    }
 }
 
 const fn keyring_in_words(state: &KeyringState) -> &'static str {

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::known::Known;
 use super::super::plan::{dead_entries, removal_of};
 use super::catalogue as sign;
-use super::repair::Task;
+use super::repair::{Task, Work};
 use super::{ExaminationOptions, Finding, Repair, Survey};
 use crate::document::{Defect, DefectKind, EntryPlace, TokenCacheDocument};
 use crate::error::CacheError;
@@ -67,7 +67,7 @@ impl Findings<'_> {
     fn repaired_by(&self, task: Task, finding: Finding) -> Finding {
         match self.cache.silo.writing() {
             Writing::ReadOnly { instead, .. } => finding.fix(instead),
-            _ => finding.repair(Repair { place: self.place, task }),
+            _ => finding.repair(Repair(Work::Cache { place: self.place, task })),
         }
     }
 

@@ -65,6 +65,18 @@ signs! {
         "an account lacks fields without which Python does not list it"
     ACCOUNT_WITHOUT_REFRESH_TOKEN "account-without-refresh-token" Note
         "an account has no refresh token, so its tool will ask for a sign-in"
+    AGENT_LOCKED "agent-locked" Note
+        "the agent is locked, so programs get no token until somebody unlocks it"
+    AGENT_OTHER_VERSION "agent-other-version" Warning
+        "the agent is of another version than this program, and may not understand what it is asked"
+    AGENT_SILENT "agent-silent" Problem
+        "who listens at the agent's socket does not answer as an agent does, so programs wait in vain"
+    AGENT_SOCKET_LEFT "agent-socket-left-behind" Warning
+        "an agent was killed: its socket is still there, and nobody listens"
+    AGENT_SOCKET_MISSING "agent-socket-missing" Warning
+        "TOKENKEEP_SOCK names a socket that is not there, so programs find no agent"
+    AGENT_SOCKET_REFUSED "agent-socket-refused" Problem
+        "no program of ours uses the agent's socket: it may be somebody else's, or cannot be one"
     APP_TOKEN_AMONG_USERS "app-token-among-users" Note
         "an application's own token rests among the tokens of people"
     AUTHORITY_UNKNOWN "authority-unknown" Problem

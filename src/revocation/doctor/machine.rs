@@ -1,9 +1,10 @@
-//! What caches stand on: keyring, vault, clock, proxies, the way to the authority.
+//! What caches stand on: agent, keyring, vault, clock, proxies, the way to the authority.
 
 use std::time::{Duration, Instant};
 
 use url::Url;
 
+use super::agent::AgentSurvey;
 use super::catalogue as sign;
 use super::{ExaminationOptions, Finding, Severity, VaultSurvey};
 use crate::entra;
@@ -113,6 +114,7 @@ impl ProxySettings {
 
 /// What caches stand on.
 pub(super) struct Surroundings {
+    pub(super) agent: AgentSurvey,
     pub(super) keyring: Option<KeyringState>,
     pub(super) vault: VaultSurvey,
     pub(super) proxies: ProxySettings,
@@ -121,6 +123,7 @@ pub(super) struct Surroundings {
 
 impl Surroundings {
     pub(super) fn findings(&self, options: &ExaminationOptions, found: &mut Vec<Finding>) {
+        found.extend(self.agent.finding());
         found.extend(self.of_keyring(options));
         found.extend(self.of_vault());
         for name in &self.proxies.malformed {

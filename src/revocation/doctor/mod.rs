@@ -4,6 +4,7 @@
 //! [`examine`] looks and changes nothing; [`Examination::repair`] does what one finding says, under
 //! the cache's own lock and only if it is still so. `docs/doctor.md` explains every finding.
 
+mod agent;
 mod caches;
 mod catalogue;
 mod machine;
@@ -22,6 +23,7 @@ use crate::options::Storage;
 use crate::store::{KeyringState, Places, check_keyring};
 use crate::time::UnixTime;
 
+pub use self::agent::{AgentState, AgentSurvey};
 pub use self::catalogue::{CATALOGUE, Severity, Sign};
 pub use self::machine::{Network, ProxySettings};
 pub use self::repair::{Repair, Repaired};
@@ -72,6 +74,8 @@ pub struct Examination {
     pub caches: Vec<Survey>,
     /// What was set aside in its time and is still there.
     pub damaged_copies: Vec<PathBuf>,
+    /// The user's agent.
+    pub agent: AgentSurvey,
     /// The keyring; `None` where the platform needs no Secret Service.
     pub keyring: Option<KeyringState>,
     /// The user's vault.
@@ -157,19 +161,22 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Looks at everything at once: caches, keyring and authority wait for each other no longer than
-/// for the slowest of them. Changes nothing, but for an item that the keyring is given to keep and
+/// Looks at everything at once: caches, keyring, agent and authority wait for each other no longer
+/// than for the slowest of them. Changes nothing, but for an item that the keyring is given to keep and
 /// that is removed again.
 #[must_use]
 pub fn examine(options: &ExaminationOptions) -> Examination {
-    let (surveyed, keyring, network) = thread::scope(|scope| {
+    let (surveyed, keyring, agent, network) = thread::scope(|scope| {
         let network = scope.spawn(|| (!options.offline).then(|| Network::look(options)));
+        let agent = scope.spawn(|| AgentSurvey::of(options));
         let keyring = scope.spawn(check_keyring);
         let surveyed = survey(&options.places);
         // a thread that panicked found nothing out
-        (surveyed, keyring.join().unwrap_or_default(), network.join().unwrap_or_default())
+        let (agent, keyring) = (agent.join().unwrap_or_default(), keyring.join().unwrap_or_default());
+        (surveyed, keyring, agent, network.join().unwrap_or_default())
     });
     let surroundings = Surroundings {
+        agent,
         keyring,
         vault: VaultSurvey::of(&options.places.vault()),
         proxies: ProxySettings::of_environment(),
@@ -178,11 +185,12 @@ pub fn examine(options: &ExaminationOptions) -> Examination {
     conclude(options, surveyed, surroundings)
 }
 
-/// Looks at the caches once more; what they stand on is taken over.
+/// Looks once more at what can be repaired; what else caches stand on is taken over.
 #[must_use]
 pub fn examine_again(options: &ExaminationOptions, before: Examination) -> Examination {
-    let Examination { keyring, vault, proxies, network, .. } = before;
-    let surroundings = Surroundings { keyring, vault, proxies, network };
+    let Examination { agent, keyring, vault, proxies, network, .. } = before;
+    let agent = if agent.is_left_over() { AgentSurvey::of(options) } else { agent };
+    let surroundings = Surroundings { agent, keyring, vault, proxies, network };
     conclude(options, survey(&options.places), surroundings)
 }
 
@@ -201,6 +209,16 @@ fn conclude(
     }
     findings.extend(damaged_copies.iter().map(|copy| caches::of_copy(copy)));
     surroundings.findings(options, &mut findings);
-    let Surroundings { keyring, vault, proxies, network } = surroundings;
-    Examination { caches, damaged_copies, keyring, vault, proxies, network, findings, now: options.now }
+    let Surroundings { agent, keyring, vault, proxies, network } = surroundings;
+    Examination {
+        caches,
+        damaged_copies,
+        agent,
+        keyring,
+        vault,
+        proxies,
+        network,
+        findings,
+        now: options.now,
+    }
 }

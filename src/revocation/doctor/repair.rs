@@ -1,18 +1,23 @@
 //! Doing what a finding says, under the cache's own lock and only as far as it is still so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Examination, Finding};
+use crate::agent_client::AgentClient;
 use crate::document::{Change, ChangeSet, Defect};
 use crate::error::CacheError;
 use crate::time::{Clock as _, Deadline, SystemClock, UnixTime};
 
 /// What would be done about a finding.
 #[derive(Clone, Debug)]
-pub struct Repair {
-    /// The cache's number among those that were found.
-    pub(super) place: usize,
-    pub(super) task: Task,
+pub struct Repair(pub(super) Work);
+
+#[derive(Clone, Debug)]
+pub(super) enum Work {
+    /// The socket of an agent that was killed is removed.
+    AgentSocket(PathBuf),
+    /// Something is done to a cache, by its number among those that were found.
+    Cache { place: usize, task: Task },
 }
 
 #[derive(Clone, Debug)]
@@ -43,7 +48,11 @@ impl Repair {
     pub const fn describe(&self) -> &'static str {
         use crate::document::DefectKind as Kind;
 
-        match &self.task {
+        let task = match &self.0 {
+            Work::AgentSocket(_) => return "remove it, after making sure that nobody listens",
+            Work::Cache { task, .. } => task,
+        };
+        match task {
             Task::FreeLocks => "remove the lock, after making sure that nobody holds it",
             Task::Mend { defect, .. } => match defect.kind {
                 Kind::AccessTokenExpired => "remove the expired access tokens",
@@ -100,15 +109,16 @@ impl Examination {
     /// [`CacheError::LockTimeout`] if other programs keep us from the cache until the deadline, and
     /// what the store says. Nothing is changed then.
     pub fn repair(&self, finding: &Finding, deadline: Deadline) -> Result<Repaired, CacheError> {
-        let Some((Repair { task, .. }, cache)) =
-            finding.repair.as_ref().and_then(|repair| Some((repair, self.caches.get(repair.place)?)))
-        else {
-            return Ok(Repaired::NotNeeded);
-        };
         let done = |changed: bool| if changed { Repaired::Done(None) } else { Repaired::NotNeeded };
         let set_aside = |aside: Option<PathBuf>| {
             aside.map_or(Repaired::NotNeeded, |path| Repaired::Done(Some(path.display().to_string())))
         };
+        let (place, task) = match &finding.repair {
+            Some(Repair(Work::AgentSocket(path))) => return remove_socket(path).map(done),
+            Some(Repair(Work::Cache { place, task })) => (*place, task),
+            None => return Ok(Repaired::NotNeeded),
+        };
+        let Some(cache) = self.caches.get(place) else { return Ok(Repaired::NotNeeded) };
         let silo = &cache.silo;
         match task {
             Task::FreeLocks => silo.free_stale_locks(deadline).map(|()| Repaired::Done(None)),
@@ -135,4 +145,10 @@ impl Examination {
             Task::TightenFolder => silo.make_folder_private(deadline).map(done),
         }
     }
+}
+
+fn remove_socket(socket: &Path) -> Result<bool, CacheError> {
+    AgentClient::at(socket)
+        .remove_left_over()
+        .map_err(|error| CacheError::Unsafe { path: socket.to_owned(), detail: error.detail() })
 }
