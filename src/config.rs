@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::policy::Policy;
 use crate::time::Length;
 
 /// A user's choices fit on a few pages.
@@ -19,6 +20,7 @@ const MAX_LENGTH: u64 = 256 * 1024;
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) agent: AgentConfig,
+    pub(crate) policy: Policy,
 }
 
 /// `[agent]`: what an agent does unless its command says otherwise.
@@ -99,11 +101,14 @@ impl Config {
         if text.len() as u64 > MAX_LENGTH {
             return Err(ConfigError::TooLarge { path: path.to_owned() });
         }
-        Self::parse(&text).map_err(|(line, problem)| ConfigError::Invalid {
+        let parsed = Self::parse(&text);
+        let mut config = parsed.map_err(|(line, problem)| ConfigError::Invalid {
             path: path.to_owned(),
             line,
             problem,
-        })
+        })?;
+        path.clone_into(&mut config.policy.file);
+        Ok(config)
     }
 
     /// The same, and the defaults where there is no file.
@@ -121,10 +126,19 @@ impl Config {
 
     /// The text, or in which line it is wrong, and how.
     fn parse(text: &str) -> Result<Self, (usize, String)> {
-        toml::from_str(text).map_err(|error| {
-            let at = error.span().map_or(0, |span| span.start).min(text.len());
-            let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line_of = |at: usize| {
+            let before = &text.as_bytes()[..at.min(text.len())];
+            before.iter().filter(|byte| **byte == b'\n').count() + 1
+        };
+        let parsed = toml::from_str(text).map_err(|error| {
+            let line = line_of(error.span().map_or(0, |span| span.start));
             (line, error.message().replace('\n', ", "))
+        });
+        parsed.map(|mut config: Self| {
+            for rule in &mut config.policy.rule {
+                rule.is_at_line(line_of(rule.offset()));
+            }
+            config
         })
     }
 }
@@ -195,7 +209,8 @@ mod tests {
     #[test]
     fn what_is_not_said_has_its_default_and_no_file_says_nothing() {
         let (folder, path) = file("");
-        assert_eq!(Config::read(&path).unwrap(), Config::default());
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+        assert_eq!(Config::read(&path).unwrap().agent, AgentConfig::default());
         let absent = folder.path().join("none.toml");
         assert_eq!(Config::read_if_there(&absent).unwrap(), Config::default());
         assert!(matches!(Config::read(&absent), Err(ConfigError::Io { .. })));
@@ -207,8 +222,10 @@ mod tests {
         let (_, example) = manual.split_once("```toml\n").unwrap();
         let (example, _) = example.split_once("```").unwrap();
         let config = Config::parse(example).unwrap();
-        let Config { agent: AgentConfig { lock_after_idle, lock_after } } = config;
+        let Config { agent: AgentConfig { lock_after_idle, lock_after }, policy } = config;
         assert!(lock_after_idle.is_some() && lock_after.is_some(), "it has every word");
+        assert!(!policy.allows_all());
+        assert!(policy.has_every_word());
     }
 
     #[test]

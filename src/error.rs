@@ -33,6 +33,9 @@ pub enum Error {
     /// No credential of a chain brought a token.
     #[error(transparent)]
     Chain(Box<ChainFailed>),
+    /// The user's own policy denies it.
+    #[error(transparent)]
+    Denied(Box<Denied>),
     /// A person has to sign in, and that was not allowed here.
     #[error(transparent)]
     InteractionRequired(Box<InteractionRequired>),
@@ -62,9 +65,11 @@ impl Error {
             Self::InteractionRequired(_) | Self::Unavailable(_) => true,
             Self::Chain(failed) => failed.attempts.iter().all(|attempt| attempt.error.moves_chain_on()),
             Self::Relayed(error) => error.is_unavailable(),
-            Self::AuthenticationFailed(_) | Self::Cache(_) | Self::InvalidArgument(_) | Self::Network(_) => {
-                false
-            }
+            Self::AuthenticationFailed(_)
+            | Self::Cache(_)
+            | Self::Denied(_)
+            | Self::InvalidArgument(_)
+            | Self::Network(_) => false,
         }
     }
 
@@ -76,6 +81,7 @@ impl Error {
             Self::AuthenticationFailed(_) => "authentication_failed",
             Self::Cache(error) => error.kind(),
             Self::Chain(failed) => failed.decisive().map_or("authentication_failed", Self::kind),
+            Self::Denied(_) => DENIED,
             Self::InteractionRequired(_) => "interaction_required",
             Self::InvalidArgument(_) => "invalid_argument",
             Self::Network(_) => "network",
@@ -91,6 +97,7 @@ impl Error {
             Self::AuthenticationFailed(failed) => failed.hint.clone(),
             Self::Cache(error) => Some(error.hint()),
             Self::Chain(failed) => failed.decisive().and_then(Self::hint),
+            Self::Denied(denied) => denied.hint.clone(),
             Self::InteractionRequired(required) => Some(required.hint()),
             Self::InvalidArgument(argument) => Some(argument.hint.clone()),
             Self::Network(error) => Some(error.hint()),
@@ -117,7 +124,11 @@ impl Error {
             Self::Chain(failed) => failed.decisive()?.provider(),
             Self::InteractionRequired(required) => required.provider.as_deref(),
             Self::Network(error) => error.provider.as_deref(),
-            Self::Cache(_) | Self::InvalidArgument(_) | Self::Relayed(_) | Self::Unavailable(_) => None,
+            Self::Cache(_)
+            | Self::Denied(_)
+            | Self::InvalidArgument(_)
+            | Self::Relayed(_)
+            | Self::Unavailable(_) => None,
         }
     }
 }
@@ -146,6 +157,12 @@ impl From<AuthenticationFailed> for Error {
 impl From<ChainFailed> for Error {
     fn from(failed: ChainFailed) -> Self {
         Self::Chain(Box::new(failed))
+    }
+}
+
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(Box::new(denied))
     }
 }
 
@@ -481,6 +498,26 @@ impl Unavailable {
             | Self::SeveralMatchingAccounts { candidates, .. } => candidates,
             Self::NoAccounts { .. } | Self::Other { .. } => &[],
         }
+    }
+}
+
+/// The kind of [`Error::Denied`].
+pub(crate) const DENIED: &str = "denied_by_policy";
+
+/// The user's own policy, `config.toml`, does not let this program have this token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct Denied {
+    /// What was denied to whom, and by which rule.
+    pub message: String,
+    /// The next step, where one is known.
+    pub hint: Option<String>,
+}
+
+impl Denied {
+    pub(crate) const fn new(message: String, hint: Option<String>) -> Self {
+        Self { message, hint }
     }
 }
 

@@ -15,6 +15,9 @@ pub mod document;
 mod entra;
 pub mod error;
 mod options;
+#[cfg(feature = "cli")]
+#[cfg_attr(not(unix), allow(dead_code, reason = "what the agent decides by"))]
+mod policy;
 mod process;
 mod record;
 pub mod revocation;
@@ -22,6 +25,8 @@ pub mod revocation;
 mod serve;
 pub mod share;
 pub mod store;
+#[cfg(feature = "cli")]
+mod text;
 pub mod time;
 mod token;
 

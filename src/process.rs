@@ -1,5 +1,9 @@
 //! What a process that holds keys asks of the kernel.
 
+#[cfg(feature = "cli")]
+#[cfg_attr(not(unix), allow(dead_code, reason = "what the agent looks at"))]
+mod program;
+
 #[cfg(all(feature = "cli", unix))]
 use std::io;
 #[cfg(all(feature = "cli", unix))]
@@ -11,6 +15,11 @@ use std::time::Duration;
 
 #[cfg(all(feature = "cli", unix))]
 use rustix::io::FdFlags;
+
+#[cfg(all(feature = "cli", unix))]
+pub(crate) use self::program::peer_of;
+#[cfg(feature = "cli")]
+pub(crate) use self::program::{Handle, Program, Stands, look_at};
 
 /// Asks for these bytes to stay out of the swap. A limit on locked memory may refuse; then they
 /// are as safe as the rest of the process.

@@ -14,8 +14,10 @@ const ROOMS: &[&[&str]] = &[
     &["acquire"],
     &["entra", "store"],
     &["document"],
-    &["bounded_http", "config", "process"],
-    &["cloud", "error", "options", "record", "time", "token"],
+    &["config"],
+    &["policy"],
+    &["bounded_http", "process"],
+    &["cloud", "error", "options", "record", "text", "time", "token"],
 ];
 
 /// The nouns lean on each other.

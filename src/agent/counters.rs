@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::agent_client::protocol::{self, Client, Source};
+use crate::text::harmless;
 use crate::time::UnixTime;
+
+use super::asker::Asker;
 
 /// Programs come and go; the latest are of interest.
 const MAX_CLIENTS: usize = 64;
@@ -22,6 +25,7 @@ pub(super) struct Counters {
     ahead_failures: AtomicU64,
     pub(super) strangers: AtomicU64,
     refusals: Mutex<BTreeMap<String, u64>>,
+    denials: Mutex<BTreeMap<String, u64>>,
     clients: Mutex<HashMap<Option<i32>, Client>>,
 }
 
@@ -45,6 +49,12 @@ impl Counters {
         *refusals.entry(kind.to_owned()).or_default() += 1;
     }
 
+    /// What denied is a rule of the user's file, so there are few of them.
+    pub(super) fn denied(&self, by: &str) {
+        let mut denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
+        *denials.entry(by.to_owned()).or_default() += 1;
+    }
+
     pub(super) fn ahead(&self, is_renewed: bool) {
         let counter = if is_renewed { &self.renewed_ahead } else { &self.ahead_failures };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -60,10 +70,21 @@ impl Counters {
         let client = clients.entry(pid).or_default();
         client.pid = pid;
         if let Some(name) = claimed_name {
-            client.claimed_name = Some(name.chars().take(MAX_NAME).collect());
+            client.claimed_name = Some(harmless(name, MAX_NAME));
         }
         client.requests += 1;
         client.last_request_at = now.seconds();
+    }
+
+    /// Who it was that asked for a token, as far as it is still known.
+    pub(super) fn asked(&self, asker: &Asker, got_one: bool) {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get_mut(&asker.connected) {
+            client.executable = asker.executable();
+            client.started_by = asker.started_by();
+            client.grant.clone_from(&asker.grant);
+            client.refused += u64::from(!got_one);
+        }
     }
 
     pub(super) fn clients(&self) -> Vec<Client> {
@@ -82,6 +103,7 @@ impl Counters {
             renewed_ahead: read(&self.renewed_ahead),
             ahead_failures: read(&self.ahead_failures),
             refusals: self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            denials: self.denials.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             evictions,
             strangers: read(&self.strangers),
             panics,
@@ -103,6 +125,10 @@ mod tests {
         let clients = counters.clients();
         assert_eq!(clients.len(), MAX_CLIENTS);
         assert_eq!((clients[0].pid, clients[0].requests), (Some(999), 2));
-        assert_eq!(clients[0].claimed_name.as_ref().unwrap().len(), MAX_NAME);
+        assert_eq!(
+            clients[0].claimed_name.as_ref().unwrap().chars().count(),
+            MAX_NAME + 1,
+            "and a sign of it"
+        );
     }
 }

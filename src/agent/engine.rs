@@ -19,6 +19,7 @@ use crate::credential::account::{self, AccountError};
 use crate::document::TokenCacheDocument;
 use crate::error::{Error, Result};
 use crate::options::{self, TokenCachePersistenceOptions};
+use crate::policy::Policy;
 use crate::record::AuthenticationRecord;
 use crate::store::{Places, Watcher};
 use crate::time::{Clock, UnixTime};
@@ -26,6 +27,7 @@ use crate::token::{AccessToken, Claims, TokenAccount, TokenRequest, TokenSource}
 
 use super::clocks::LockAfter;
 use super::counters::Counters;
+use super::permit::{Petition, Wanted};
 use super::renewals::{Renewals, Upkeep};
 use super::shelf::{CacheKey, Line, Shelf};
 use super::target::{Choices, Question, Target, authority_of, cache_of, scopes_for};
@@ -48,6 +50,8 @@ pub(crate) struct Surroundings {
     pub(crate) defaults: Arc<dyn DefaultAccounts>,
     pub(crate) lock_after: LockAfter,
     pub(crate) places: Places,
+    /// Who may have which token.
+    pub(crate) policy: Policy,
 }
 
 /// Everything that is decrypted, and everything that goes on because of it.
@@ -87,8 +91,12 @@ impl Engine {
         Arc::new(Self { surroundings, counters, shelf, choices: Choices::default(), renewals, drivers })
     }
 
-    pub(super) async fn token(self: &Arc<Self>, ask: AskToken) -> Result<TokenAnswer, NoAnswer> {
-        let answered = self.find_token(ask).await;
+    pub(super) async fn token(
+        self: &Arc<Self>,
+        ask: AskToken,
+        petition: &Petition<'_>,
+    ) -> Result<TokenAnswer, NoAnswer> {
+        let answered = self.find_token(ask, petition).await;
         match &answered {
             Ok(answer) => self.counters.token(answer.found),
             Err(_) => self.counters.no_token(),
@@ -96,7 +104,11 @@ impl Engine {
         answered
     }
 
-    async fn find_token(self: &Arc<Self>, ask: AskToken) -> Result<TokenAnswer, NoAnswer> {
+    async fn find_token(
+        self: &Arc<Self>,
+        ask: AskToken,
+        petition: &Petition<'_>,
+    ) -> Result<TokenAnswer, NoAnswer> {
         let AskToken {
             from,
             scopes,
@@ -107,6 +119,7 @@ impl Engine {
             enable_cae,
             min_validity,
             force_refresh,
+            behind: _,
         } = ask;
         self.is_ours(&from)?;
         let claims = claims.as_deref().map(Claims::from_challenge).transpose()?;
@@ -135,6 +148,14 @@ impl Engine {
                 self.choose(question, &caches, &document, enable_cae).await?
             }
         };
+        petition.decide(Wanted {
+            cache: cache.name.as_str().to_owned(),
+            client_id: target.client_id.clone(),
+            home_account_id: target.account.home_account_id.clone(),
+            scopes: request.scopes.clone(),
+            tenant: target.tenant.clone(),
+            username: target.account.username.clone(),
+        })?;
         let line = Line {
             cache: CacheKey::of(&cache),
             authority: target.authority,
@@ -279,6 +300,10 @@ async fn keep_up(shelf: Weak<Shelf>, hints: Arc<Notify>) {
 }
 
 impl NoAnswer {
+    pub(super) fn boxed(self) -> Box<ErrorAnswer> {
+        Box::new(self.told())
+    }
+
     pub(super) fn told(&self) -> ErrorAnswer {
         match self {
             Self::Account(error) => ErrorAnswer::told(error.kind(), error.to_string(), Some(error.hint()))

@@ -3,14 +3,18 @@
 //! The engine is [`acquire`](crate::acquire)'s, kept by `engine`: `target` says whom a question means,
 //! `shelf` keeps open what that takes, and `renewals` renew before anybody asks, when `ahead` says so.
 //! `socket` is where it listens, `server` what it answers, `session` whether it does: `clocks` lock it,
-//! `unlock` says what opens it again, `attempts` how fast that may be tried.
+//! `unlock` says what opens it again, `attempts` how fast that may be tried. `peer` is who is at the
+//! other end, `asker` what is known of it, `permit` whether it may, `journal` what is kept of that.
 
 mod ahead;
+mod asker;
 mod attempts;
 mod clocks;
 mod counters;
 mod engine;
+mod journal;
 mod peer;
+mod permit;
 mod renewals;
 mod server;
 mod session;

@@ -4,15 +4,20 @@
 #[path = "peer/unix.rs"]
 mod platform;
 
+use std::sync::Arc;
+
 use crate::bounded_http;
+use crate::process;
 
 pub(super) use self::platform::Ours;
 
 /// Who is at the other end of a connection, as the system says. Its user is always our own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Peer {
     /// Its process when it connected, if the system tells. A number that may be another's by now.
     pub(super) pid: Option<i32>,
+    /// What tells it from a later process with the same number, where the system has that.
+    pub(super) handle: Option<Arc<process::Handle>>,
 }
 
 impl bounded_http::Peer for Peer {

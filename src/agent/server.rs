@@ -22,11 +22,15 @@ use crate::agent_client::protocol::{
 };
 use crate::agent_client::{ErrorAnswer, Refusal};
 use crate::bounded_http::{self, Handler, Limits, Response, Traffic};
+use crate::error::DENIED;
 use crate::time::UnixTime;
 
+use super::asker::Asker;
 use super::counters::Counters;
-use super::engine::Surroundings;
+use super::engine::{NoAnswer, Surroundings};
+use super::journal::Journal;
 use super::peer::{Ours, Peer};
+use super::permit::Permit;
 use super::session::{SETTLE, Session};
 use super::socket::BoundSocket;
 
@@ -79,10 +83,19 @@ pub(crate) async fn serve(
     let listener = Ours::at(socket, Arc::clone(&counters))?;
     let session = Session::new(is_locked, surroundings.clone(), Arc::clone(&counters), stop.clone());
     let session = Arc::new(session);
+    let journal = Journal::new(Arc::clone(&surroundings.clock), surroundings.places.clone());
+    let journal = Arc::new(journal);
+    let permit = Permit {
+        policy: surroundings.policy.clone(),
+        clock: Arc::clone(&surroundings.clock),
+        counters: Arc::clone(&counters),
+        journal: Arc::clone(&journal),
+    };
     let desk = Arc::new(Desk {
         started_at: surroundings.clock.now(),
         socket: socket.path.display().to_string(),
         session: Arc::clone(&session),
+        permit,
         surroundings,
         counters,
         traffic: Arc::clone(&traffic),
@@ -102,6 +115,8 @@ pub(crate) async fn serve(
     });
     let keeper = Arc::clone(&session);
     let clocks = tokio::spawn(async move { keeper.lock_in_time().await });
+    let writer = Arc::clone(&journal);
+    let writer = tokio::spawn(async move { writer.keep_writing().await });
     tell_the_system("READY=1");
     ready();
     let mut ending = stopped.clone();
@@ -123,6 +138,10 @@ pub(crate) async fn serve(
     }
     signals.abort();
     clocks.abort();
+    writer.abort();
+    if timeout(SETTLE, journal.write_all()).await.is_err() {
+        tracing::warn!("who asked was not written before the end");
+    }
     if session.is_leaving() && !wanted_to_end.load(Ordering::SeqCst) {
         return Ok(Ended::Locked);
     }
@@ -148,6 +167,7 @@ struct Desk {
     started_at: UnixTime,
     socket: String,
     session: Arc<Session>,
+    permit: Permit,
     surroundings: Surroundings,
     counters: Arc<Counters>,
     traffic: Arc<Traffic>,
@@ -163,10 +183,11 @@ impl Handler<Peer> for Desk {
     }
 
     async fn handle(&self, peer: &Peer, (): &(), request: Request<Bytes>) -> Response {
-        let name = request.headers().get(header::USER_AGENT).and_then(|name| name.to_str().ok());
-        self.counters.client(peer.pid, name, self.surroundings.clock.now());
+        let name = request.headers().get(header::USER_AGENT);
+        let name = name.map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
+        self.counters.client(peer.pid, name.as_deref(), self.surroundings.clock.now());
         let (head, body) = request.into_parts();
-        match self.answer(&head.method, head.uri.path(), &body).await {
+        match self.answer(peer, name.as_deref(), &head.method, head.uri.path(), &body).await {
             Ok(response) => response,
             Err(refused) => self.tell(&refused),
         }
@@ -186,7 +207,14 @@ impl Handler<Peer> for Desk {
 }
 
 impl Desk {
-    async fn answer(&self, method: &Method, path: &str, body: &[u8]) -> Result<Response, Box<ErrorAnswer>> {
+    async fn answer(
+        &self,
+        peer: &Peer,
+        name: Option<&str>,
+        method: &Method,
+        path: &str,
+        body: &[u8],
+    ) -> Result<Response, Box<ErrorAnswer>> {
         let expected = match path {
             protocol::HELLO | protocol::STATUS => Method::GET,
             protocol::TOKEN | protocol::ACCOUNTS | protocol::LOCK | protocol::UNLOCK | protocol::SHUTDOWN => {
@@ -202,8 +230,13 @@ impl Desk {
             protocol::STATUS => Ok(json(StatusCode::OK, &self.status())),
             protocol::TOKEN => {
                 let ask: AskToken = parse(body)?;
-                let engine = self.session.engine().ok_or_else(locked)?;
-                Ok(json(StatusCode::OK, &engine.token(ask).await.map_err(|answer| Box::new(answer.told()))?))
+                let petition = self.permit.petition(Asker::of(peer, name, ask.behind.as_ref()));
+                let answered = match self.session.engine() {
+                    Some(engine) => engine.token(ask, &petition).await.map_err(NoAnswer::boxed),
+                    None => Err(locked()),
+                };
+                petition.ended(answered.as_ref().map(|answer| answer.found).map_err(|refused| &**refused));
+                Ok(json(StatusCode::OK, &answered?))
             }
             protocol::ACCOUNTS => {
                 let ask: AskAccounts = parse(body)?;
@@ -277,7 +310,7 @@ impl Desk {
         let status = match refused.error.kind.as_str() {
             "invalid_argument" | "malformed" => StatusCode::BAD_REQUEST,
             "interaction_required" => StatusCode::UNAUTHORIZED,
-            "authentication_failed" | "declined" => StatusCode::FORBIDDEN,
+            "authentication_failed" | "declined" | DENIED => StatusCode::FORBIDDEN,
             "no_accounts" | "no_matching_account" | "unsupported" => StatusCode::NOT_FOUND,
             "several_accounts" | "several_matching_accounts" => StatusCode::CONFLICT,
             "other_home" => StatusCode::MISDIRECTED_REQUEST,

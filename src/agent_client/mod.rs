@@ -32,6 +32,8 @@ use crate::store::Places;
 use crate::time::UnixTime;
 use crate::token::{AccessToken, TokenAccount, TokenDetails, TokenRequest, TokenSource};
 
+#[cfg(feature = "cli")]
+use self::protocol::Behind;
 use self::protocol::{AskAccounts, AskToken, AskUnlock, Hello, StateAnswer, Status, StoreName, TokenAnswer};
 
 #[cfg(not(unix))]
@@ -189,6 +191,14 @@ impl AgentClient {
     #[must_use]
     pub fn tenant_id(mut self, tenant: &TenantId) -> Self {
         self.ask.tenant = Some(tenant.to_string());
+        self
+    }
+
+    /// Says for whom this program asks, which the agent believes of its own front doors.
+    #[cfg(feature = "cli")]
+    #[must_use]
+    pub(crate) fn behind(mut self, behind: Behind) -> Self {
+        self.ask.behind = Some(behind);
         self
     }
 

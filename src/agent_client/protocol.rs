@@ -67,6 +67,30 @@ pub struct AskToken {
     pub min_validity: Option<u32>,
     /// Asks the provider anyway.
     pub force_refresh: bool,
+    /// For whom a front door of ours asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind: Option<Behind>,
+}
+
+/// For whom a front door asks. The agent believes it of its own program only, and of its own child only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Behind {
+    /// The grant, as `tokenkeep grants` lists it.
+    pub grant: String,
+    /// `exec` or `serve`.
+    pub way: String,
+    /// The child that the grant was made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+}
+
+#[cfg(feature = "cli")]
+impl Behind {
+    pub(crate) fn new(grant: &str, way: &str, pid: Option<u32>) -> Self {
+        Self { grant: grant.to_owned(), way: way.to_owned(), pid }
+    }
 }
 
 /// Asks who is signed in.
@@ -396,8 +420,16 @@ pub struct Client {
     pub pid: Option<i32>,
     /// What it calls itself, which proves nothing.
     pub claimed_name: Option<String>,
+    /// Its program's file, and what is odd about that; empty before it asked for a token.
+    pub executable: String,
+    /// The program that started it.
+    pub started_by: Option<String>,
+    /// The grant through which it asks at a front door.
+    pub grant: Option<String>,
     /// How often it asked.
     pub requests: u64,
+    /// How often it asked for a token and got none.
+    pub refused: u64,
     /// When it last did, in seconds since 1970.
     pub last_request_at: i64,
 }
@@ -419,6 +451,8 @@ pub struct Counters {
     pub ahead_failures: u64,
     /// Refusals of any request by their kind.
     pub refusals: std::collections::BTreeMap<String, u64>,
+    /// Denials by what denied: a rule of the policy, by its name or line.
+    pub denials: std::collections::BTreeMap<String, u64>,
     /// Connections that were closed to make room, or because nothing came over them.
     pub evictions: u64,
     /// Connections of other users, refused.

@@ -8,8 +8,8 @@ use crate::cloud::TenantId;
 #[cfg(any(all(feature = "cli", unix), test))]
 use crate::error::with_causes;
 use crate::error::{
-    AuthenticationFailed, Candidate, Error, InteractionReason, InteractionRequired, NetworkError,
-    ProviderError, RelayedError, RemovedGrant,
+    AuthenticationFailed, Candidate, DENIED, Denied, Error, InteractionReason, InteractionRequired,
+    NetworkError, ProviderError, RelayedError, RemovedGrant,
 };
 use crate::time::UnixTime;
 use crate::token::{Claims, Scopes};
@@ -247,6 +247,7 @@ impl Refusal {
                 failed.declined = self.kind == "declined";
                 failed.into()
             }
+            DENIED => Denied::new(self.message, self.hint).into(),
             _ => self.relayed(),
         }
     }
@@ -302,6 +303,7 @@ impl Detail {
             Error::AuthenticationFailed(_) => Some(Self { provider, ..Self::default() }),
             Error::Cache(_)
             | Error::Chain(_)
+            | Error::Denied(_)
             | Error::InvalidArgument(_)
             | Error::Relayed(_)
             | Error::Unavailable(_) => None,

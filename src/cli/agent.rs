@@ -67,6 +67,7 @@ fn serve(arguments: &Agent, settings: &Settings, output: Output) -> Result<(), F
         defaults: Arc::new(Defaults(unattended(settings))),
         lock_after,
         places: settings.places.clone(),
+        policy: config.policy,
     };
     let mut is_locked = arguments.legacy.is_some();
     while serve_once(&socket, surroundings.clone(), is_locked, arguments.detached, output)? == Ended::Locked {

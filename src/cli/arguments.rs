@@ -32,6 +32,7 @@ Exit codes:
   6  the cache or the vault is damaged or of a newer format
   7  the cache or the vault is locked, or its key or encryption is unavailable
   8  network trouble, or the provider asks to come back later
+  9  the user's own policy (config.toml) denies it
 `exec` ends as its program does: 125 to 127 if it could not be run, 128+n for signal n
 
 HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, BROWSER, NO_COLOR, RUST_LOG and the XDG folders are honoured, too.";

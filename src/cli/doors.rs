@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use jiff::tz::TimeZone;
+
 use super::account;
 use super::arguments::GrantOptions;
 use super::caches::OpenCache;
@@ -12,11 +14,13 @@ use super::output::Output;
 use super::settings::Settings;
 use super::{record, token, via_agent};
 use crate::agent_client::AgentClient;
-use crate::agent_client::protocol::Account;
+use crate::agent_client::protocol::{self, Account};
 use crate::cloud::{self, TenantId};
 use crate::credential::{BoxFuture, SharedTokenCacheCredential, TokenCredential};
 use crate::document::CachedAccount;
 use crate::error::{CacheError, Error};
+use crate::policy::{self, Action, LocalTime, Policy, Subject};
+use crate::process;
 use crate::record::AuthenticationRecord;
 use crate::serve::{AllowedScopes, AllowedTenants, Desk, Entry, Grant, Listening, Registry, Server, Terms};
 use crate::store::Store;
@@ -26,8 +30,7 @@ use crate::token::{AccessToken, TokenRequest};
 
 /// Whose tokens a grant is about.
 pub(super) struct Behind {
-    credential: Arc<dyn TokenCredential>,
-    record: AuthenticationRecord,
+    credential: Arc<AgentFirst>,
     prompts: Arc<AtomicBool>,
 }
 
@@ -42,6 +45,7 @@ impl Behind {
             prompts: Arc::clone(&prompts),
         };
         let settings = settings.with_unlocking(Arc::new(unlocking));
+        let policy = settings.config()?.policy;
         let hint = options.account.as_deref();
         let agent = via_agent::client(&settings);
         let told = match &agent {
@@ -55,16 +59,21 @@ impl Behind {
                 (token::of_account(hint, &cache, &settings)?, Some(cache.store))
             }
         };
-        let alone = Alone { settings, record: record.clone(), credential: OnceLock::new() };
+        let agent = agent.map(|agent| agent.account(record.home_account_id()));
+        let alone = Alone { settings, policy, record, credential: OnceLock::new() };
         if let Some(store) = store {
             alone.on(store)?;
         }
-        let agent = agent.map(|agent| agent.account(record.home_account_id()));
-        Ok(Self { credential: Arc::new(AgentFirst { agent, alone }), record, prompts })
+        let asked_for = OnceLock::new();
+        Ok(Self { credential: Arc::new(AgentFirst { agent, alone, asked_for }), prompts })
     }
 
-    pub(super) const fn tenant(&self) -> &TenantId {
-        self.record.tenant_id()
+    pub(super) fn record(&self) -> &AuthenticationRecord {
+        &self.credential.alone.record
+    }
+
+    pub(super) fn tenant(&self) -> &TenantId {
+        self.record().tenant_id()
     }
 }
 
@@ -97,15 +106,21 @@ fn of_agents_account(
 struct AgentFirst {
     agent: Option<AgentClient>,
     alone: Alone,
+    /// For whom the tokens are, once that has begun.
+    asked_for: OnceLock<protocol::Behind>,
 }
 
 impl AgentFirst {
     async fn token(&self, request: &TokenRequest) -> Result<AccessToken, Error> {
-        if let Some(agent) = &self.agent
-            && let Some(token) = via_agent::token(agent, request).await?
-        {
-            return Ok(token);
+        let behind = self.asked_for.get();
+        if let Some(agent) = &self.agent {
+            let agent = behind.map_or_else(|| agent.clone(), |behind| agent.clone().behind(behind.clone()));
+            if let Some(token) = via_agent::token(&agent, request).await? {
+                return Ok(token);
+            }
         }
+        // With an agent the policy is its affair.
+        self.alone.permit(behind.and_then(|behind| behind.pid), request)?;
         self.alone.credential().await?.get_token(request).await
     }
 }
@@ -120,11 +135,44 @@ impl TokenCredential for AgentFirst {
 #[derive(Debug)]
 struct Alone {
     settings: Settings,
+    policy: Policy,
     record: AuthenticationRecord,
     credential: OnceLock<SharedTokenCacheCredential>,
 }
 
 impl Alone {
+    /// Whether the policy lets the child, or else this program, have the token.
+    fn permit(&self, child: Option<u32>, request: &TokenRequest) -> Result<(), Error> {
+        if self.policy.allows_all() {
+            return Ok(());
+        }
+        let look_at = |pid: Option<i32>| process::look_at(pid?, None);
+        let own = i32::try_from(std::process::id()).ok();
+        let program = look_at(child.and_then(|pid| i32::try_from(pid).ok()).or(own));
+        let parent = look_at(program.as_ref().and_then(|program| program.parent));
+        let tenant = request.tenant.as_ref().unwrap_or_else(|| self.record.tenant_id());
+        let scopes: Vec<&str> = request.scopes.iter().collect();
+        let asked = policy::Request {
+            executable: Subject::of(program.as_ref()),
+            parent: Subject::of(parent.as_ref()),
+            scopes: &scopes,
+            tenant: policy::named_tenant(tenant, self.record.home_account_id()),
+            account: [self.record.username(), self.record.home_account_id()],
+            client_id: self.record.client_id(),
+        };
+        let now = || LocalTime::at(SystemClock.now(), &TimeZone::system());
+        let verdict = self.policy.verdict(&asked, now);
+        match verdict.action {
+            Action::Allow => Ok(()),
+            Action::Deny => {
+                let path = program.and_then(|program| program.path);
+                let program =
+                    path.map_or_else(|| "an unknown program".to_owned(), |path| path.display().to_string());
+                Err(verdict.denied(&program, &request.scopes.to_string()).into())
+            }
+        }
+    }
+
     fn on(&self, store: Arc<dyn Store>) -> Result<&SharedTokenCacheCredential, Error> {
         let options = self
             .settings
@@ -168,6 +216,8 @@ pub(super) fn check(options: &GrantOptions) -> Result<(), Failure> {
 /// A server with its grant, on the list of grants until it is dropped.
 pub(super) struct Doors {
     pub(super) desk: Arc<Desk>,
+    way: &'static str,
+    credential: Arc<AgentFirst>,
     pub(super) grant: Arc<Grant>,
     pub(super) server: Server,
 }
@@ -202,8 +252,8 @@ impl Doors {
                 .command
                 .and_then(Path::file_name)
                 .map(|name| name.to_string_lossy().into_owned()),
-            username: behind.record.username().to_owned(),
-            home_account_id: behind.record.home_account_id().to_owned(),
+            username: behind.record().username().to_owned(),
+            home_account_id: behind.record().home_account_id().to_owned(),
             tenants: grant.terms().tenants.as_slice().to_vec(),
             scopes: grant.terms().scopes.as_slice().to_vec(),
             started: now.seconds(),
@@ -215,10 +265,17 @@ impl Doors {
             registry.register(&entry).map_err(Failure::file("listing a grant in", registry.folder()))?;
         behind.prompts.store(false, Ordering::Relaxed);
         let grant = Arc::new(grant);
+        let credential = behind.credential;
         let desk =
-            Arc::new(Desk::new(Arc::clone(&grant), behind.credential, Arc::new(SystemClock), registration));
+            Arc::new(Desk::new(Arc::clone(&grant), credential.clone(), Arc::new(SystemClock), registration));
         let server = Server::new(listening, Arc::clone(&desk));
-        Ok(Self { desk, grant, server })
+        Ok(Self { desk, way: purpose.way, credential, grant, server })
+    }
+
+    /// Says for which child this is, if there is one, before anything is served.
+    pub(super) fn are_for(&self, child: Option<u32>) {
+        let behind = protocol::Behind::new(self.grant.id(), self.way, child);
+        self.credential.asked_for.set(behind).ok();
     }
 }
 

@@ -80,6 +80,7 @@ async fn wait(mut command: Command, doors: Doors, program: &OsString) -> Result<
     let mut child = command.spawn().map_err(not_started)?;
     #[cfg(unix)]
     child.id().into_iter().for_each(signals::pass_on_to);
+    doors.are_for(child.id());
     let Doors { server, .. } = doors;
     let ended = tokio::select! {
         ended = child.wait() => ended,

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::config::ConfigError;
 use crate::credential::account::AccountError;
 use crate::error::{
-    CacheError, Candidate, Error, InvalidArgument, ProviderError, RemovedGrant, Unavailable, VaultError,
-    with_causes,
+    CacheError, Candidate, DENIED, Error, InvalidArgument, ProviderError, RemovedGrant, Unavailable,
+    VaultError, with_causes,
 };
 use crate::token::Claims;
 
@@ -256,6 +256,7 @@ fn exit_code_of(error: &Error) -> u8 {
             | CacheError::Timeout { .. } => 7,
         },
         Error::Chain(_) => 1,
+        Error::Denied(_) => 9,
         Error::Network(_) => 8,
         Error::Relayed(error) => of_kind(&error.kind),
     }
@@ -302,6 +303,7 @@ fn of_kind(kind: &str) -> u8 {
         "vault_disk_full" | "vault_io" | "vault_read_only" | "vault_stale_handle" | "vault_unsafe" => 1,
         kind if kind.starts_with("vault_") => 7,
         "network" => 8,
+        DENIED => 9,
         _ => 1,
     }
 }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::failure::{Failure, usage_json};
 use super::times;
+use crate::text::steers;
 use crate::time::{Clock as _, SystemClock, UnixTime};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -178,7 +179,7 @@ pub(super) fn json_text(value: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, Fa
 
 /// The text without what could steer a terminal: names and messages come from elsewhere.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    let harmful = |c: char| c.is_control() && c != '\n';
+    let harmful = |c: char| c != '\n' && steers(c);
     if text.contains(harmful) { text.replace(harmful, "\u{fffd}").into() } else { text.into() }
 }
 

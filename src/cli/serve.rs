@@ -55,6 +55,7 @@ pub(super) fn run(arguments: &Serve, settings: &Settings, output: Output) -> Res
         let (listening, address) = listen(arguments).await?;
         let purpose = Purpose { way: "serve", command: None, socket: arguments.socket.as_deref() };
         let doors = Doors::open(&options, behind, listening, &purpose, settings)?;
+        doors.are_for(None);
         announce(arguments, &address, &doors.grant, output)?;
         until_the_end(doors, output).await
     });

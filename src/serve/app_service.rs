@@ -97,6 +97,7 @@ pub(super) const fn status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::WrongSecret => StatusCode::UNAUTHORIZED,
         Refusal::Revoked | Refusal::Expired | Refusal::Scope(_) | Refusal::Tenant(_) => StatusCode::FORBIDDEN,
+        Refusal::NoToken(Error::Denied(_)) => StatusCode::FORBIDDEN,
         Refusal::NoToken(Error::Network(_)) => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::BadRequest(_) | Refusal::NoToken(_) => StatusCode::BAD_REQUEST,
     }

@@ -11,13 +11,12 @@ use zeroize::Zeroizing;
 
 use crate::cloud::TenantId;
 use crate::error::{InvalidArgument, Result};
+use crate::policy::names_of;
 use crate::time::UnixTime;
 use crate::token::Scopes;
 
 /// What stands for every scope, or every tenant.
 const ANY: &str = "*";
-/// A scope that means all of a resource's.
-const DEFAULT: &str = "/.default";
 
 /// What a grant is good for.
 #[derive(Clone, Debug)]
@@ -125,13 +124,9 @@ impl AllowedScopes {
 
     /// Whether a token for this scope may be given out: it is on the list itself, or its resource is.
     pub(super) fn allows(&self, scope: &str) -> bool {
-        let itself = resource(scope);
-        // what stands before the last part of `https://graph.microsoft.com/User.Read`
-        let of_resource = itself.rsplit_once('/').map(|(before, _)| before.trim_end_matches('/'));
         self.0.iter().any(|allowed| {
             let allowed = resource(allowed);
-            let same = |one: &str| one.eq_ignore_ascii_case(allowed);
-            allowed == ANY || same(itself) || of_resource.is_some_and(same)
+            allowed == ANY || names_of(scope).any(|name| name.eq_ignore_ascii_case(allowed))
         })
     }
 
@@ -145,10 +140,10 @@ impl AllowedScopes {
     }
 }
 
-/// The scope without `/.default` and the slashes before it: `https://management.azure.com//.default`
-/// and `https://management.azure.com` are one resource, told apart only by a token's audience.
+/// `https://management.azure.com//.default` and `https://management.azure.com` are one resource, told
+/// apart only by a token's audience.
 fn resource(scope: &str) -> &str {
-    scope.strip_suffix(DEFAULT).unwrap_or(scope).trim_end_matches('/')
+    names_of(scope).next().unwrap_or(scope)
 }
 
 /// The tenants that a grant is good for.

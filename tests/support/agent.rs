@@ -111,7 +111,11 @@ pub(crate) fn talk(mut stream: UnixStream, request: &str) -> Reply {
 pub(crate) fn read_reply(stream: &mut UnixStream) -> Reply {
     let mut text = Vec::new();
     stream.read_to_end(&mut text).unwrap();
-    let text = String::from_utf8(text).unwrap();
+    parse_reply(&text)
+}
+
+pub(crate) fn parse_reply(text: &[u8]) -> Reply {
+    let text = String::from_utf8_lossy(text);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     Reply { status, body: serde_json::from_str(body).unwrap_or(Value::Null) }

@@ -24,7 +24,7 @@ use tokenkeep::credential::{CredentialOptions, DeviceCodePrompt, Interaction};
 use tokenkeep::store::{Places, Store};
 use tokenkeep::{Authority, CacheName, Scopes, Storage, TokenCachePersistenceOptions, TokenRequest};
 
-pub(crate) use self::agent::{Agent, post, read_reply, talk};
+pub(crate) use self::agent::{Agent, Reply as AgentReply, parse_reply, post, read_reply, talk};
 pub(crate) use self::clients::{
     Held, PythonReader, keyring_ctl, node, python, python_with_portalocker, repository,
 };

@@ -1,6 +1,7 @@
 //! The kernel knows who connected to a socket.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,6 +12,7 @@ use super::super::socket::BoundSocket;
 use super::Peer;
 use crate::agent_client::place::own_uid;
 use crate::bounded_http::Listener;
+use crate::process;
 
 /// Lets in connections of this very user, whatever the socket's mode.
 pub(in super::super) struct Ours {
@@ -33,7 +35,10 @@ impl Listener for Ours {
         loop {
             let (stream, _) = self.listener.accept().await?;
             match stream.peer_cred() {
-                Ok(peer) if peer.uid() == self.uid => return Ok((stream, Peer { pid: peer.pid() })),
+                Ok(peer) if peer.uid() == self.uid => {
+                    let handle = process::peer_of(stream.as_fd(), peer.pid()).map(Arc::new);
+                    return Ok((stream, Peer { pid: peer.pid(), handle }));
+                }
                 Ok(peer) => {
                     self.counters.strangers.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(uid = peer.uid(), "refused a connection of another user");

@@ -77,6 +77,10 @@ fn in_words(status: &Status, now: UnixTime) -> String {
         let refusals = counters.refusals.iter().map(|(kind, count)| format!("{count} {}", printable(kind)));
         lines.push(format!("{FAINT}refused{FAINT:#}   {}", refusals.collect::<Vec<_>>().join(", ")));
     }
+    if !counters.denials.is_empty() {
+        let denials = counters.denials.iter().map(|(by, count)| format!("{count} by {}", printable(by)));
+        lines.push(format!("{FAINT}denied{FAINT:#}    {}", denials.collect::<Vec<_>>().join(", ")));
+    }
     lines.push(format!(
         "{FAINT}clients{FAINT:#}   {} open connections; {} put out, {} of other users, {} bugs",
         status.connections, counters.evictions, counters.strangers, counters.panics
@@ -101,10 +105,15 @@ fn in_words(status: &Status, now: UnixTime) -> String {
                 client.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string()),
                 client.requests.to_string(),
                 times::countdown(ago),
+                client.refused.to_string(),
+                client.executable.clone(),
+                client.started_by.clone().unwrap_or_default(),
                 client.claimed_name.clone().unwrap_or_default(),
             ]
         };
-        lines.push(table(&["PROCESS", "REQUESTS", "LAST AGO", "CALLS ITSELF"], &rows(&status.clients, row)));
+        let headings =
+            ["PROCESS", "REQUESTS", "LAST AGO", "REFUSED", "PROGRAM", "STARTED BY", "CALLS ITSELF"];
+        lines.push(table(&headings, &rows(&status.clients, row)));
     }
     lines.join("\n")
 }

@@ -102,7 +102,15 @@ impl Vault {
     /// # Errors
     /// What the disk says, and [`VaultError::Damaged`].
     pub fn record_event(&self, event: &AuditEvent, deadline: Deadline) -> Result<(), VaultError> {
-        self.shared.write(deadline, |session| append(session, std::slice::from_ref(event)))
+        self.record_events(std::slice::from_ref(event), deadline)
+    }
+
+    /// Appends several events at once, which costs what one costs.
+    ///
+    /// # Errors
+    /// As [`Self::record_event`]; then none of them was appended.
+    pub fn record_events(&self, events: &[AuditEvent], deadline: Deadline) -> Result<(), VaultError> {
+        self.shared.write(deadline, |session| append(session, events))
     }
 
     /// All events, oldest first, after the whole chain was found to be unbroken.
@@ -150,6 +158,14 @@ impl LockedVault {
     /// What the disk says. [`VaultError::Locked`] for a vault that was never opened since it got
     /// an audit trail.
     pub fn record_event(&mut self, event: &AuditEvent) -> Result<(), VaultError> {
+        self.record_events(std::slice::from_ref(event))
+    }
+
+    /// Notes several events at once.
+    ///
+    /// # Errors
+    /// As [`Self::record_event`]; then none of them was noted.
+    pub fn record_events(&mut self, events: &[AuditEvent]) -> Result<(), VaultError> {
         let transaction = self
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
@@ -158,15 +174,17 @@ impl LockedVault {
         let mut notes = Notes::read(&transaction, &session)?;
         let key = notes.key.ok_or_else(|| VaultError::Locked { path: self.path.clone() })?;
         let context = note_context(&self.header.vault_id);
-        let sealed = seal_to(&key, context, &seal::to_json(event))
-            .ok_or_else(|| session.damaged("its public key is none"))?;
-        transaction
-            .execute(
-                "INSERT INTO audit_pending (sealed, checksum) VALUES (?1, ?2)",
-                params![sealed, sha256(&[&sealed])],
-            )
-            .map_err(sql(&self.path))?;
-        notes.pending += 1;
+        for event in events {
+            let sealed = seal_to(&key, context, &seal::to_json(event))
+                .ok_or_else(|| session.damaged("its public key is none"))?;
+            transaction
+                .execute(
+                    "INSERT INTO audit_pending (sealed, checksum) VALUES (?1, ?2)",
+                    params![sealed, sha256(&[&sealed])],
+                )
+                .map_err(sql(&self.path))?;
+            notes.pending += 1;
+        }
         notes.write(&transaction).map_err(sql(&self.path))?;
         transaction.commit().map_err(sql(&self.path))
     }

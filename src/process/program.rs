@@ -1,0 +1,321 @@
+//! Which program a process runs, as far as the system tells.
+//!
+//! What it proves, and what not, is written down in `docs/who-asks.md`.
+
+#[cfg(unix)]
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+/// A process, and the program that it ran when it was looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Program {
+    pub(crate) pid: i32,
+    /// The file that it was started from; `None` if the system does not tell.
+    pub(crate) path: Option<PathBuf>,
+    /// The file itself, whatever its name.
+    pub(crate) file: Option<FileId>,
+    /// Whether the path leads to that file, as this process sees files.
+    pub(crate) stands: Stands,
+    /// The process that started it, while that one lives.
+    pub(crate) parent: Option<i32>,
+}
+
+/// A file by its place on a disk and its last changes: another one under the same name differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FileId {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) size: u64,
+    pub(crate) modified: (i64, i64),
+    /// Nobody but root can set this one back.
+    pub(crate) changed: (i64, i64),
+}
+
+/// Whether a program's path leads to the very file that runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stands {
+    /// It does.
+    Here,
+    /// The file was removed, or another one was put in its place.
+    Deleted,
+    /// Another file is there: the process sees other files than we do, as in a container.
+    Elsewhere,
+    /// Nobody knows.
+    #[default]
+    Unknown,
+}
+
+impl Program {
+    /// Whether its path can be relied on.
+    pub(crate) fn is_certain(&self) -> bool {
+        self.stands == Stands::Here
+    }
+}
+
+/// A process whose number nobody else gets in our eyes.
+#[derive(Debug)]
+pub(crate) struct Handle(#[cfg(unix)] OwnedFd);
+
+/// Looks at a process that is known by its number. With `handle`, what is told is of the process that
+/// the handle was made for, and of no later one with the same number.
+#[cfg(target_os = "linux")]
+pub(crate) fn look_at(pid: i32, handle: Option<&Handle>) -> Option<Program> {
+    let program = linux::look_at(pid)?;
+    // It lives after the look, so the look was at it.
+    if handle.is_some_and(|Handle(handle)| linux::has_ended(handle.as_fd())) { None } else { Some(program) }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn look_at(pid: i32, _handle: Option<&Handle>) -> Option<Program> {
+    elsewhere::look_at(pid)
+}
+
+/// A handle of the process at the other end of this socket, if the system has such. Before Linux 6.5
+/// it is of whoever has the number now.
+#[cfg(target_os = "linux")]
+pub(crate) fn peer_of(socket: BorrowedFd<'_>, pid: Option<i32>) -> Option<Handle> {
+    linux::peer_handle(socket).or_else(|| linux::handle_of(pid?)).map(Handle)
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+pub(crate) const fn peer_of(_socket: BorrowedFd<'_>, _pid: Option<i32>) -> Option<Handle> {
+    None
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::ffi::{CStr, OsStr};
+    use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::path::{Path, PathBuf};
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, openat, readlinkat, statat};
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::{FileId, Program, Stands};
+
+    /// What the kernel puts behind the name of a file that is not there any more.
+    const DELETED: &[u8] = b" (deleted)";
+    const EXE: &CStr = c"exe";
+
+    /// Everything through one handle of `/proc/PID`, which is of this process and no later one.
+    pub(super) fn look_at(pid: i32) -> Option<Program> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = openat(CWD, format!("/proc/{pid}"), flags, Mode::empty()).ok()?;
+        let parent = parent(&folder);
+        let (Ok(link), Ok(runs)) =
+            (readlinkat(&folder, EXE, Vec::with_capacity(256)), statat(&folder, EXE, AtFlags::empty()))
+        else {
+            return Some(Program { pid, parent, ..Program::default() });
+        };
+        let (path, stands) = place(link.as_bytes(), &runs);
+        Some(Program { pid, path: Some(path), file: Some(file_id(&runs)), stands, parent })
+    }
+
+    fn place(link: &[u8], runs: &Stat) -> (PathBuf, Stands) {
+        let is_at = |path: &Path| statat(CWD, path, AtFlags::empty()).is_ok_and(|there| same(&there, runs));
+        let path = Path::new(OsStr::from_bytes(link));
+        if is_at(path) {
+            return (path.to_owned(), Stands::Here);
+        }
+        match link.strip_suffix(DELETED) {
+            Some(before) => (Path::new(OsStr::from_bytes(before)).to_owned(), Stands::Deleted),
+            None => (path.to_owned(), Stands::Elsewhere),
+        }
+    }
+
+    fn same(one: &Stat, other: &Stat) -> bool {
+        (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+    }
+
+    #[expect(clippy::unnecessary_cast, reason = "the types differ from one architecture to the other")]
+    pub(super) fn file_id(stat: &Stat) -> FileId {
+        FileId {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            size: stat.st_size as u64,
+            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        }
+    }
+
+    /// The fourth word of `stat`, counted after the name, which may have any bytes in it.
+    fn parent(folder: &OwnedFd) -> Option<i32> {
+        let file = openat(folder, c"stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let mut bytes = [0; 256];
+        let read = rustix::io::read(&file, &mut bytes).ok()?;
+        parent_in(&bytes[..read])
+    }
+
+    pub(super) fn parent_in(stat: &[u8]) -> Option<i32> {
+        let end = stat.iter().rposition(|byte| *byte == b')')?;
+        let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
+        let parent: i32 = rest.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        (parent > 0).then_some(parent)
+    }
+
+    pub(super) fn has_ended(handle: BorrowedFd<'_>) -> bool {
+        let mut polled = [PollFd::from_borrowed_fd(handle, PollFlags::IN)];
+        !matches!(poll(&mut polled, Some(&Timespec::default())), Ok(0))
+    }
+
+    pub(super) fn handle_of(pid: i32) -> Option<OwnedFd> {
+        pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
+    }
+
+    /// Linux 6.5 and newer: a handle of the process that connected, whoever has its number by now.
+    #[expect(unsafe_code, reason = "rustix does not know this option of sockets yet")]
+    pub(super) fn peer_handle(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
+        let mut handle: libc::c_int = -1;
+        let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).ok()?;
+        // SAFETY: the kernel writes one int, for which there is room, and its length.
+        let done = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERPIDFD,
+                (&raw mut handle).cast(),
+                &raw mut length,
+            )
+        };
+        if done != 0 || handle < 0 {
+            return None;
+        }
+        // SAFETY: the kernel made this descriptor for us just now.
+        Some(unsafe { OwnedFd::from_raw_fd(handle) })
+    }
+}
+
+#[cfg(target_os = "macos")]
+mod elsewhere {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::fs::MetadataExt as _;
+    use std::path::Path;
+
+    use super::{FileId, Program, Stands};
+
+    #[expect(unsafe_code, reason = "the system's own call, which no crate of ours wraps")]
+    pub(super) fn look_at(pid: i32) -> Option<Program> {
+        let mut name = [0_u8; libc::PROC_PIDPATHINFO_MAXSIZE as usize];
+        let room = u32::try_from(name.len()).unwrap_or(0);
+        // SAFETY: the system writes at most `room` bytes.
+        let length = unsafe { libc::proc_pidpath(pid, name.as_mut_ptr().cast(), room) };
+        let path = usize::try_from(length)
+            .ok()
+            .filter(|length| *length > 0)
+            .map(|length| Path::new(OsStr::from_bytes(&name[..length])).to_owned());
+        // The system knows the file's present name; whether it is the one that runs, it does not say.
+        let metadata = path.as_ref().and_then(|path| path.metadata().ok());
+        let file = metadata.map(|file| FileId {
+            device: file.dev(),
+            inode: file.ino(),
+            size: file.size(),
+            modified: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+        });
+        let stands = if file.is_some() { Stands::Here } else { Stands::Unknown };
+        Some(Program { pid, path, file, stands, parent: None })
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+mod elsewhere {
+    use super::Program;
+
+    pub(super) const fn look_at(_pid: i32) -> Option<Program> {
+        None
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::fd::AsFd as _;
+    use std::os::unix::net::UnixStream;
+    use std::path::Path;
+    use std::process::{Child, Command, Stdio};
+    use std::{fs, io};
+
+    use super::*;
+
+    /// A program of our own that waits until its input ends.
+    fn start(path: &Path) -> Child {
+        loop {
+            match Command::new(path).stdin(Stdio::piped()).stdout(Stdio::null()).spawn() {
+                // another test's child holds the file open for writing until it has begun
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+                child => return child.unwrap(),
+            }
+        }
+    }
+
+    fn look(child: &Child) -> Program {
+        look_at(i32::try_from(child.id()).unwrap(), None).unwrap()
+    }
+
+    #[test]
+    fn a_program_is_named_by_its_file_and_who_started_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a cat");
+        fs::copy("/bin/cat", &path).unwrap();
+        let mut child = start(&path);
+        let seen = look(&child);
+        assert_eq!((seen.path.as_deref(), seen.stands), (Some(&*path), Stands::Here));
+        assert_eq!(seen.parent, i32::try_from(std::process::id()).ok());
+
+        // another file under the same name is another program
+        fs::copy("/bin/cat", folder.path().join("new")).unwrap();
+        fs::rename(folder.path().join("new"), &path).unwrap();
+        let replaced = look(&child);
+        assert_eq!((replaced.path.as_deref(), replaced.stands), (Some(&*path), Stands::Deleted));
+        let mut other = start(&path);
+        assert_ne!(look(&other).file, seen.file);
+        for child in [&mut child, &mut other] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_name_that_only_looks_deleted_is_taken_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cat (deleted)");
+        fs::copy("/bin/cat", &path).unwrap();
+        let mut child = start(&path);
+        let seen = look(&child);
+        assert_eq!((seen.path.as_deref(), seen.stands), (Some(&*path), Stands::Here));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_not_taken_for_the_next_one_with_its_number() {
+        let mut child = start(Path::new("/bin/cat"));
+        let pid = i32::try_from(child.id()).unwrap();
+        let handle = Handle(linux::handle_of(pid).unwrap());
+        assert!(look_at(pid, Some(&handle)).is_some());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // what has the number now stands in for whoever may get it
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(look_at(own, None).is_some());
+        assert_eq!(look_at(own, Some(&handle)), None);
+        assert_eq!(look_at(pid, None), None);
+    }
+
+    #[test]
+    fn the_peer_of_a_socket_is_the_process_that_made_it() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let Handle(handle) = peer_of(one.as_fd(), None).expect("Linux 6.5 or newer");
+        assert!(!linux::has_ended(handle.as_fd()));
+    }
+
+    #[test]
+    fn a_name_with_brackets_does_not_hide_the_parent() {
+        assert_eq!(linux::parent_in(b"7 (a) b) (x) S 42 1 1"), Some(42));
+        for bad in [&b""[..], b"7 (a", b"7 (a) S", b"7 (a) S x", b"1 (init) S 0 1"] {
+            assert_eq!(linux::parent_in(bad), None);
+        }
+    }
+}
