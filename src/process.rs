@@ -19,7 +19,7 @@ use rustix::io::FdFlags;
 #[cfg(all(feature = "cli", unix))]
 pub(crate) use self::program::peer_of;
 #[cfg(feature = "cli")]
-pub(crate) use self::program::{Handle, Program, Stands, look_at};
+pub(crate) use self::program::{FileId, Handle, Program, Stands, look_at};
 
 /// Asks for these bytes to stay out of the swap. A limit on locked memory may refuse; then they
 /// are as safe as the rest of the process.

@@ -307,3 +307,255 @@ fn a_policy_that_cannot_be_relied_on_starts_no_agent_and_opens_no_door() {
         world.command(&["agent"]).env("TOKENKEEP_CONFIG", &file).stdin(Stdio::null()).output().unwrap();
     Run::of(named, "agent").exits(1).says("No such file");
 }
+
+/// A program that asks, in the test's hands: it notes each question, and answers what it is told.
+struct AskProgram {
+    folder: PathBuf,
+}
+
+impl AskProgram {
+    fn of(world: &World) -> Self {
+        let folder = world.home().join("ask");
+        fs::create_dir(&folder).unwrap();
+        let path = |name: &str| folder.join(name).display().to_string();
+        let script = format!(
+            "#!/bin/sh\necho \"$SSH_ASKPASS_PROMPT $$\" >> '{0}'\nprintf '%s\\n' \"$1\" >> '{1}'\n\
+             read -r answer < '{2}'\nexit \"$answer\"\n",
+            path("runs"),
+            path("questions"),
+            path("answers")
+        );
+        fs::write(folder.join("program"), script).unwrap();
+        fs::set_permissions(folder.join("program"), fs::Permissions::from_mode(0o700)).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, folder.join("answers"), 0o600.into()).unwrap();
+        Self { folder }
+    }
+
+    fn words(&self) -> String {
+        format!("ask_program = '{}'\n", self.folder.join("program").display())
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.join(name)).unwrap_or_default()
+    }
+
+    fn runs(&self) -> usize {
+        self.read("runs").lines().count()
+    }
+
+    /// Waits until the question is on the screen, so to speak, and answers it by this exit code.
+    fn answer(&self, code: u8) {
+        fs::write(self.folder.join("answers"), format!("{code}\n")).unwrap();
+    }
+}
+
+fn open_questions(world: &World) -> Vec<Value> {
+    let told = world.run(&["agent", "consent", "--json"]).ok().json();
+    told["open"].as_array().unwrap().clone()
+}
+
+fn remembered(world: &World) -> Vec<Value> {
+    let told = world.run(&["agent", "consent", "--json"]).ok().json();
+    told["remembered"].as_array().unwrap().clone()
+}
+
+/// Waits for the one question that is open, for so many requests.
+fn question(world: &World, waiting: usize) -> Value {
+    loop {
+        if let [question] = open_questions(world).as_slice()
+            && question["waiting"] == json!(waiting)
+        {
+            return question.clone();
+        }
+    }
+}
+
+const ASK_FOR_VAULT: &str = "[[policy.rule]]\naction = 'ask'\nscope = 'https://vault.azure.net'\n";
+const VAULT: &str = "https://vault.azure.net/.default";
+
+fn request_for(world: &World, scope: &str) -> String {
+    let mut ask = world.agent_question();
+    ask["scopes"] = json!([scope]);
+    post("/v1/token", &ask)
+}
+
+fn reply_of(child: Child) -> Reply {
+    parse_reply(&child.wait_with_output().unwrap().stdout)
+}
+
+#[test]
+fn sixty_four_requests_ask_once_and_hold_up_nobody_else() {
+    let world = World::plaintext();
+    world.login(USER_ONE, &[]);
+    let asks = AskProgram::of(&world);
+    write_policy(&world, &format!("[policy]\n{}{ASK_FOR_VAULT}", asks.words()));
+    let agent = Agent::of(&world);
+    let program_path = program(&world, "asks");
+    let request = request_for(&world, VAULT);
+    let burst: Vec<Child> = (0..64).map(|_| start(&program_path, &agent, &request)).collect();
+    let asked = question(&world, 64);
+    assert_eq!(asked["program"], json!(program_path));
+
+    // While that is open everybody else is served.
+    for _ in 0..10 {
+        agent.token(&world, &scopes(SCOPE)).ok();
+    }
+    assert_eq!(open_questions(&world).len(), 1);
+    asks.answer(0);
+    let tokens: Vec<Value> = burst.into_iter().map(|child| reply_of(child).ok()["token"].clone()).collect();
+    assert!(tokens.iter().all(|token| *token == tokens[0]));
+    assert_eq!(asks.runs(), 1);
+    assert!(asks.read("runs").starts_with("confirm "), "{}", asks.read("runs"));
+    let text = asks.read("questions");
+    assert!(text.contains(&*program_path.to_string_lossy()) && text.contains(VAULT), "{text}");
+    assert!(text.contains("A yes holds for 8 hours"), "{text}");
+    crate::support::report(
+        "agent-consent",
+        "agent: 64 requests for what needs a word: 1 question, 64 tokens",
+    );
+}
+
+#[test]
+fn a_yes_is_for_this_file_and_scope_and_outlives_the_agent_until_it_is_taken_back() {
+    let world = World::plaintext();
+    world.login(USER_ONE, &[]);
+    let asks = AskProgram::of(&world);
+    let policy = format!("[policy]\ndefault = 'ask'\n{}", asks.words());
+    write_policy(&world, &policy);
+    let trusted = program(&world, "trusted");
+    let ask = |agent: &Agent, program: &Path, scope: &str, answer: Option<u8>| {
+        let before = asks.runs();
+        let child = start(program, agent, &request_for(&world, scope));
+        answer.into_iter().for_each(|answer| asks.answer(answer));
+        let reply = reply_of(child);
+        assert_eq!(asks.runs() - before, usize::from(answer.is_some()), "{reply:?}");
+        reply
+    };
+    let agent = Agent::of(&world);
+    ask(&agent, &trusted, VAULT, Some(0)).ok();
+    ask(&agent, &trusted, VAULT, None).ok();
+    ask(&agent, &trusted, SCOPE, Some(0)).ok();
+    let other = program(&world, "other");
+    let refused = ask(&agent, &other, VAULT, Some(1));
+    assert_eq!((refused.status, refused.kind()), (403, "denied_by_policy"));
+    let message = refused.body["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("you did not allow "), "{message}");
+    assert_eq!(ask(&agent, &other, VAULT, None).kind(), "denied_by_policy", "a no holds for a while, too");
+    assert_eq!(agent.status()["counters"]["denials"]["declined"], 2);
+
+    world.run(&["agent", "stop"]).ok();
+    drop(agent);
+    let file = world.places().state.join("tokenkeep").join("consents.json");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let agent = Agent::of(&world);
+    ask(&agent, &trusted, VAULT, None).ok();
+
+    // Another file under the same name is asked about anew, and what was said of it is one more answer.
+    let trusted = program(&world, "trusted");
+    ask(&agent, &trusted, VAULT, Some(0)).ok();
+    assert_eq!(remembered(&world).len(), 4);
+    let known = remembered(&world);
+    let of = |scope: &str| {
+        let is = |known: &&Value| {
+            known["programs"] == json!([trusted])
+                && known["scopes"] == json!([scope])
+                && known["allowed"] == true
+        };
+        known.iter().rev().find(is).unwrap()["id"].as_str().unwrap()
+    };
+    world.run(&["agent", "consent", "forget", of(VAULT)]).ok().says("asked again");
+    ask(&agent, &trusted, VAULT, Some(0)).ok();
+    world.run(&["agent", "consent", "forget", "--all"]).ok();
+    assert!(remembered(&world).is_empty());
+}
+
+#[test]
+fn nobody_answers_and_a_person_answers_at_a_terminal_and_no_other_program_does() {
+    let world = World::plaintext();
+    world.login(USER_ONE, &[]);
+    write_policy(&world, &format!("[policy]\nask_timeout = '1s'\n{ASK_FOR_VAULT}"));
+    let agent = Agent::of(&world);
+    let reply = agent.token(&world, &scopes(VAULT));
+    assert_eq!((reply.status, reply.kind()), (403, "denied_by_policy"));
+    let message = reply.body["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("nobody said whether to give "), "{message}");
+    assert!(reply.body["error"]["hint"].as_str().unwrap().contains("consent --follow"), "{reply:?}");
+    assert!(open_questions(&world).is_empty());
+    drop(agent);
+
+    write_policy(&world, &format!("[policy]\nask_timeout = '2m'\n{ASK_FOR_VAULT}"));
+    let agent = Agent::of(&world);
+    let asks = program(&world, "asks\u{1b}[2J");
+    let request = request_for(&world, VAULT).replacen("host:", &format!("user-agent: {HOSTILE}\r\nhost:"), 1);
+    let waits = || start(&asks, &agent, &request);
+    let child = waits();
+    let asked = question(&world, 1);
+    let id = asked["id"].as_str().unwrap().to_owned();
+    assert_eq!(asked["claimed_name"], "evil\\u{9b}31m\\u{202e}exe\\u{200b}");
+    let shown = world.run(&["agent", "consent"]).ok().stdout;
+    assert!(shown.contains(&id) && shown.contains("asks\\u{1b}[2J") && shown.contains("evil"), "{shown}");
+
+    // The program itself does not answer for the person.
+    for (path, body) in
+        [("/v1/consents/answer", json!({"id": id, "allow": true})), ("/v1/consents/forget", json!({}))]
+    {
+        let reply = reply_of(start(&asks, &agent, &post(path, &body)));
+        assert_eq!((reply.status, reply.kind()), (403, "denied_by_policy"));
+    }
+    world.run(&["agent", "consent", "allow", "none"]).exits(1).says("no such question");
+    world.run(&["agent", "consent", "allow", &id, "--once"]).ok();
+    reply_of(child).ok();
+    assert!(remembered(&world).is_empty(), "this once");
+
+    let child = waits();
+    let id = question(&world, 1)["id"].as_str().unwrap().to_owned();
+    world.run(&["agent", "consent", "deny", &id]).ok();
+    assert_eq!(reply_of(child).kind(), "denied_by_policy");
+    world.run(&["agent", "consent", "forget", "--all"]).ok();
+
+    // Whoever goes away takes the question along.
+    let mut child = waits();
+    question(&world, 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    while !open_questions(&world).is_empty() {
+        std::thread::yield_now();
+    }
+
+    // `tokenkeep token` waits as well, and a person at a terminal is asked there.
+    let token = world.command(&["token", "--scope", VAULT]).stdout(Stdio::piped()).spawn().unwrap();
+    question(&world, 1);
+    let mut follow = world.command(&["agent", "consent", "--follow"]);
+    run(&mut follow).exits(2).says("nobody is at this terminal");
+    let id = question(&world, 1)["id"].as_str().unwrap().to_owned();
+    world.run(&["agent", "consent", "allow", &id, "--for", "1h"]).ok();
+    Run::of(token.wait_with_output().unwrap(), "token").ok();
+    let known = remembered(&world);
+    assert_eq!(known[0]["programs"].as_array().unwrap().len(), 2, "and who ran it: {known:?}");
+}
+
+#[test]
+fn answers_rest_in_the_vault_and_a_locked_agent_has_none() {
+    let world = World::vault();
+    world.run(&["vault", "init", "--protector", "key-file", "--no-recovery-key"]).ok();
+    world.login(USER_ONE, &[]);
+    let asks = AskProgram::of(&world);
+    write_policy(&world, &format!("[policy]\n{}{ASK_FOR_VAULT}", asks.words()));
+    let agent = Agent::of(&world);
+    let path = program(&world, "asks");
+    let child = start(&path, &agent, &request_for(&world, VAULT));
+    asks.answer(0);
+    reply_of(child).ok();
+    world.run(&["agent", "lock"]).ok();
+    world.run(&["agent", "consent"]).exits(7).says("locked");
+    world.run(&["agent", "unlock"]).ok();
+    reply_of(start(&path, &agent, &request_for(&world, VAULT))).ok();
+    assert_eq!(asks.runs(), 1, "it is remembered");
+    assert!(!world.places().state.join("tokenkeep").join("consents.json").exists());
+    world.run(&["agent", "stop"]).ok();
+    let told = world.run(&["audit", "--verify", "--json"]).ok().json();
+    let events = told["events"].as_array().unwrap();
+    let given = events.iter().find(|event| event["action"] == "consent_given").unwrap();
+    assert_eq!(given["reason"], "answered by the program that asks");
+    assert_eq!(given["subject"], VAULT);
+}

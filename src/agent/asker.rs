@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use crate::agent_client::protocol::Behind;
 use crate::policy::Subject;
-use crate::process::{self, Program, Stands};
+use crate::process::{self, FileId, Program, Stands};
 use crate::text::harmless;
 
 use super::peer::Peer;
@@ -69,6 +69,20 @@ impl Asker {
         }
     }
 
+    /// The files that ask, by name and identity; `None` if that is not certain. Anybody can run
+    /// `tokenkeep token`, so whoever ran it counts, too.
+    pub(super) fn identity(&self) -> Option<Vec<(String, FileId)>> {
+        let of = |program: Option<&Program>| {
+            let program = program.filter(|program| program.is_certain())?;
+            Some((program.path.as_ref()?.to_string_lossy().into_owned(), program.file?))
+        };
+        let mut files = vec![of(self.program.as_ref())?];
+        if self.program.as_ref().is_some_and(is_ours) {
+            files.push(of(self.parent.as_ref())?);
+        }
+        Some(files)
+    }
+
     pub(super) fn subject(&self) -> Subject<'_> {
         Subject::of(self.program.as_ref())
     }
@@ -117,6 +131,12 @@ fn in_words(program: Option<&Program>) -> String {
         Stands::Elsewhere => format!("{path} (of other files than ours)"),
         Stands::Unknown => format!("{path} (perhaps)"),
     }
+}
+
+/// Our own program at the other end, as a person's command is.
+pub(super) fn is_our_command(peer: &Peer) -> bool {
+    let program = peer.pid.and_then(|pid| process::look_at(pid, peer.handle.as_deref()));
+    program.as_ref().is_some_and(is_ours)
 }
 
 fn is_ours(program: &Program) -> bool {

@@ -148,14 +148,16 @@ impl Engine {
                 self.choose(question, &caches, &document, enable_cae).await?
             }
         };
-        petition.decide(Wanted {
-            cache: cache.name.as_str().to_owned(),
-            client_id: target.client_id.clone(),
-            home_account_id: target.account.home_account_id.clone(),
-            scopes: request.scopes.clone(),
-            tenant: target.tenant.clone(),
-            username: target.account.username.clone(),
-        })?;
+        petition
+            .decide(Wanted {
+                cache: cache.name.as_str().to_owned(),
+                client_id: target.client_id.clone(),
+                home_account_id: target.account.home_account_id.clone(),
+                scopes: request.scopes.clone(),
+                tenant: target.tenant.clone(),
+                username: target.account.username.clone(),
+            })
+            .await?;
         let line = Line {
             cache: CacheKey::of(&cache),
             authority: target.authority,

@@ -4,15 +4,19 @@
 //! `shelf` keeps open what that takes, and `renewals` renew before anybody asks, when `ahead` says so.
 //! `socket` is where it listens, `server` what it answers, `session` whether it does: `clocks` lock it,
 //! `unlock` says what opens it again, `attempts` how fast that may be tried. `peer` is who is at the
-//! other end, `asker` what is known of it, `permit` whether it may, `journal` what is kept of that.
+//! other end, `asker` what is known of it, `permit` whether it may, `consent` and `ask_program` what a person
+//! says to that, `memory` where that rests, `journal` what is kept of it all.
 
 mod ahead;
+mod ask_program;
 mod asker;
 mod attempts;
 mod clocks;
+mod consent;
 mod counters;
 mod engine;
 mod journal;
+mod memory;
 mod peer;
 mod permit;
 mod renewals;

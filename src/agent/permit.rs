@@ -7,12 +7,13 @@ use jiff::tz::TimeZone;
 use crate::agent_client::ErrorAnswer;
 use crate::agent_client::protocol::Source;
 use crate::cloud::TenantId;
-use crate::error::Error;
+use crate::error::{Denied, Error};
 use crate::policy::{Action, LocalTime, Policy, Request, named_tenant};
 use crate::time::Clock;
 use crate::token::Scopes;
 
 use super::asker::Asker;
+use super::consent::{NoConsent, Questions};
 use super::counters::Counters;
 use super::journal::{Journal, Note};
 
@@ -23,6 +24,7 @@ pub(super) struct Permit {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) counters: Arc<Counters>,
     pub(super) journal: Arc<Journal>,
+    pub(super) questions: Arc<Questions>,
 }
 
 /// What is asked for, once that is clear.
@@ -51,11 +53,11 @@ impl Permit {
 }
 
 impl Petition<'_> {
-    /// Whether the request may go on.
+    /// Whether the request may go on. May wait for a person, and then holds up nobody else.
     ///
     /// # Errors
     /// [`Error::Denied`].
-    pub(super) fn decide(&self, wanted: Wanted) -> Result<(), Error> {
+    pub(super) async fn decide(&self, wanted: Wanted) -> Result<(), Error> {
         let Permit { policy, clock, counters, .. } = self.permit;
         let wanted = self.wanted.get_or_init(|| wanted);
         if policy.allows_all() {
@@ -72,12 +74,20 @@ impl Petition<'_> {
         };
         let now = || LocalTime::at(clock.now(), &TimeZone::system());
         let verdict = policy.verdict(&request, now);
+        let program = self.asker.executable();
         match verdict.action {
             Action::Allow => Ok(()),
+            Action::Ask => match self.permit.questions.ask(&self.asker, wanted).await {
+                Ok(()) => Ok(()),
+                Err(no) => {
+                    counters.denied(no.short());
+                    Err(no.told(&program, &wanted.scopes.to_string()).into())
+                }
+            },
             Action::Deny => {
                 counters.denied(&verdict.short());
                 tracing::warn!(who = self.asker.in_words(), by = verdict.source(), "a token was denied");
-                Err(verdict.denied(&self.asker.executable(), &wanted.scopes.to_string()).into())
+                Err(verdict.denied(&program, &wanted.scopes.to_string()).into())
             }
         }
     }
@@ -109,11 +119,41 @@ impl Petition<'_> {
 }
 
 impl Wanted {
-    fn tenant_in_words(&self) -> &str {
+    pub(super) fn tenant_in_words(&self) -> &str {
         named_tenant(&self.tenant, &self.home_account_id)
     }
 
     fn subject(&self) -> String {
         format!("{} in tenant {} for client {}", self.scopes, self.tenant_in_words(), self.client_id)
+    }
+}
+
+impl NoConsent {
+    /// A word for counters.
+    const fn short(self) -> &'static str {
+        match self {
+            Self::Declined => "declined",
+            Self::Nobody => "nobody answered",
+            Self::TooMany => "too many questions",
+        }
+    }
+
+    fn told(self, program: &str, scopes: &str) -> Denied {
+        let what = format!("{program} a token for {scopes}");
+        let (message, hint) = match self {
+            Self::Declined => (
+                format!("you did not allow {what}"),
+                "see what was said, and take it back: tokenkeep agent consent",
+            ),
+            Self::Nobody => (
+                format!("nobody said whether to give {what}"),
+                "be asked at a terminal: tokenkeep agent consent --follow",
+            ),
+            Self::TooMany => (
+                format!("too many questions are open to ask whether to give {what}"),
+                "answer them: tokenkeep agent consent --follow",
+            ),
+        };
+        Denied::new(message, Some(hint.to_owned()))
     }
 }

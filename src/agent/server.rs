@@ -18,14 +18,16 @@ use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
 use crate::agent_client::protocol::{
-    self, AskAccounts, AskToken, AskUnlock, Hello, LOCKED, StateAnswer, Status, TOO_SOON,
+    self, AskAccounts, AskAnswer, AskForget, AskToken, AskUnlock, DoneAnswer, Hello, LOCKED, StateAnswer,
+    Status, TOO_SOON,
 };
 use crate::agent_client::{ErrorAnswer, Refusal};
 use crate::bounded_http::{self, Handler, Limits, Response, Traffic};
 use crate::error::DENIED;
 use crate::time::UnixTime;
 
-use super::asker::Asker;
+use super::asker::{self, Asker};
+use super::consent::{Answer, Questions};
 use super::counters::Counters;
 use super::engine::{NoAnswer, Surroundings};
 use super::journal::Journal;
@@ -85,11 +87,18 @@ pub(crate) async fn serve(
     let session = Arc::new(session);
     let journal = Journal::new(Arc::clone(&surroundings.clock), surroundings.places.clone());
     let journal = Arc::new(journal);
+    let questions = Questions::new(
+        surroundings.policy.asking(),
+        Arc::clone(&surroundings.clock),
+        Arc::clone(&journal),
+        surroundings.places.clone(),
+    );
     let permit = Permit {
         policy: surroundings.policy.clone(),
         clock: Arc::clone(&surroundings.clock),
         counters: Arc::clone(&counters),
         journal: Arc::clone(&journal),
+        questions: Arc::clone(&questions),
     };
     let desk = Arc::new(Desk {
         started_at: surroundings.clock.now(),
@@ -139,7 +148,11 @@ pub(crate) async fn serve(
     signals.abort();
     clocks.abort();
     writer.abort();
-    if timeout(SETTLE, journal.write_all()).await.is_err() {
+    let written = async {
+        questions.saved().await;
+        journal.write_all().await;
+    };
+    if timeout(SETTLE, written).await.is_err() {
         tracing::warn!("who asked was not written before the end");
     }
     if session.is_leaving() && !wanted_to_end.load(Ordering::SeqCst) {
@@ -216,10 +229,14 @@ impl Desk {
         body: &[u8],
     ) -> Result<Response, Box<ErrorAnswer>> {
         let expected = match path {
-            protocol::HELLO | protocol::STATUS => Method::GET,
-            protocol::TOKEN | protocol::ACCOUNTS | protocol::LOCK | protocol::UNLOCK | protocol::SHUTDOWN => {
-                Method::POST
-            }
+            protocol::HELLO | protocol::STATUS | protocol::CONSENTS => Method::GET,
+            protocol::TOKEN
+            | protocol::ACCOUNTS
+            | protocol::ANSWER
+            | protocol::FORGET
+            | protocol::LOCK
+            | protocol::UNLOCK
+            | protocol::SHUTDOWN => Method::POST,
             _ => return Err(unsupported(format!("there is nothing at {path}"))),
         };
         if *method != expected {
@@ -245,6 +262,23 @@ impl Desk {
                     StatusCode::OK,
                     &engine.accounts(ask).await.map_err(|answer| Box::new(answer.told()))?,
                 ))
+            }
+            protocol::CONSENTS => Ok(json(StatusCode::OK, &self.questions(peer)?.list().await)),
+            protocol::ANSWER => {
+                let AskAnswer { id, allow, holds_seconds } = parse(body)?;
+                let holds = holds_seconds.map(Duration::from_secs);
+                let who = format!("tokenkeep (process {})", peer.pid.unwrap_or(0));
+                let answered = self.questions(peer)?.answer(&id, Answer { allow, holds }, &who);
+                answered.ok_or_else(|| {
+                    let hint = "see which are: tokenkeep agent consent".to_owned();
+                    Box::new(ErrorAnswer::told("no_such_question", "no such question is open", Some(hint)))
+                })?;
+                Ok(json(StatusCode::OK, &DoneAnswer::of(1)))
+            }
+            protocol::FORGET => {
+                let AskForget { id } = parse(body)?;
+                let forgotten = self.questions(peer)?.forget(id.as_deref()).await;
+                Ok(json(StatusCode::OK, &DoneAnswer::of(forgotten)))
             }
             protocol::LOCK => {
                 let session = Arc::clone(&self.session);
@@ -280,6 +314,19 @@ impl Desk {
         }
     }
 
+    /// What is asked and was answered, for a person's own command. A locked agent has none.
+    fn questions(&self, peer: &Peer) -> Result<&Arc<Questions>, Box<ErrorAnswer>> {
+        if !asker::is_our_command(peer) {
+            let message = "only tokenkeep itself sees and answers questions";
+            let hint = "use it: tokenkeep agent consent".to_owned();
+            return Err(Box::new(ErrorAnswer::told(DENIED, message, Some(hint))));
+        }
+        match self.session.state() {
+            protocol::State::Unlocked => Ok(&self.permit.questions),
+            _ => Err(locked()),
+        }
+    }
+
     fn state(&self) -> Response {
         json(StatusCode::OK, &StateAnswer::new(self.session.state()))
     }
@@ -311,7 +358,9 @@ impl Desk {
             "invalid_argument" | "malformed" => StatusCode::BAD_REQUEST,
             "interaction_required" => StatusCode::UNAUTHORIZED,
             "authentication_failed" | "declined" | DENIED => StatusCode::FORBIDDEN,
-            "no_accounts" | "no_matching_account" | "unsupported" => StatusCode::NOT_FOUND,
+            "no_accounts" | "no_matching_account" | "no_such_question" | "unsupported" => {
+                StatusCode::NOT_FOUND
+            }
             "several_accounts" | "several_matching_accounts" => StatusCode::CONFLICT,
             "other_home" => StatusCode::MISDIRECTED_REQUEST,
             LOCKED => StatusCode::LOCKED,

@@ -265,6 +265,34 @@ impl AgentClient {
         Ok(())
     }
 
+    /// Who waits for a person's word, and what was said before.
+    #[cfg(all(feature = "cli", unix))]
+    pub(crate) async fn consents(&self) -> Result<protocol::Consents> {
+        Ok(self.ask(Method::GET, protocol::CONSENTS, &()).await?)
+    }
+
+    /// A person's word; it holds as `config.toml` says, or for so long.
+    #[cfg(all(feature = "cli", unix))]
+    pub(crate) async fn answer_question(
+        &self,
+        id: &str,
+        allow: bool,
+        holds: Option<std::time::Duration>,
+    ) -> Result<()> {
+        let holds_seconds = holds.map(|holds| holds.as_secs());
+        let ask = protocol::AskAnswer { id: id.to_owned(), allow, holds_seconds };
+        let _done: protocol::DoneAnswer = self.ask(Method::POST, protocol::ANSWER, &ask).await?;
+        Ok(())
+    }
+
+    /// Takes one word back, or all; how many that were.
+    #[cfg(all(feature = "cli", unix))]
+    pub(crate) async fn forget_consent(&self, id: Option<&str>) -> Result<usize> {
+        let ask = protocol::AskForget { id: id.map(str::to_owned) };
+        let done: protocol::DoneAnswer = self.ask(Method::POST, protocol::FORGET, &ask).await?;
+        Ok(done.count)
+    }
+
     /// Whether there is a socket that is worth a question: a look at the file, and no more.
     pub(crate) fn is_there(&self) -> Result<bool, CallError> {
         connection::is_there(&self.socket)

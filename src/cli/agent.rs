@@ -1,5 +1,6 @@
 //! `tokenkeep agent`: one engine for all processes of a user, in the foreground or behind.
 
+mod consent;
 mod locking;
 mod status;
 
@@ -42,6 +43,9 @@ pub(super) fn run(arguments: &Agent, settings: &Settings, output: Output) -> Res
         Some(AgentCommand::Status { watch }) => status::run(*watch, settings, output),
         Some(AgentCommand::Lock) => locking::lock(settings, output),
         Some(AgentCommand::Unlock) => locking::unlock(settings, output),
+        Some(AgentCommand::Consent { follow, command }) => {
+            consent::run(*follow, command.as_ref(), settings, output)
+        }
     }
 }
 
@@ -213,6 +217,15 @@ fn hello(client: &AgentClient) -> Result<Option<Hello>, Failure> {
         Err(crate::agent_client::AskError::Call(CallError::Absent { .. })) => Ok(None),
         Err(error) => Err(Failure::Library(error.into())),
     }
+}
+
+/// The agent, which has to be there.
+fn present(settings: &Settings) -> Result<AgentClient, Failure> {
+    let client = via_agent::of_user(settings);
+    if client.is_there().map_err(|error| unreachable(&error))? {
+        return Ok(client);
+    }
+    Err(unreachable(&CallError::Absent { path: client.socket().to_owned() }))
 }
 
 fn unreachable(error: &CallError) -> Failure {

@@ -164,7 +164,8 @@ impl Alone {
         let verdict = self.policy.verdict(&asked, now);
         match verdict.action {
             Action::Allow => Ok(()),
-            Action::Deny => {
+            // Only an agent asks.
+            Action::Ask | Action::Deny => {
                 let path = program.and_then(|program| program.path);
                 let program =
                     path.map_or_else(|| "an unknown program".to_owned(), |path| path.display().to_string());

@@ -1,6 +1,7 @@
 //! Who may have which token: the rules that a user wrote, and what they come to. Pure: who asks, and
 //! what time it is, come in from outside.
 
+mod asking;
 mod glob;
 mod hours;
 mod rule;
@@ -10,7 +11,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::error::Denied;
+use crate::time::Length;
 
+pub(crate) use self::asking::Asking;
 pub(crate) use self::hours::LocalTime;
 pub(crate) use self::rule::{Request, Rule, Subject, named_tenant, names_of};
 
@@ -20,17 +23,22 @@ pub(crate) use self::rule::{Request, Rule, Subject, named_tenant, names_of};
 pub(crate) struct Policy {
     pub(crate) default: Action,
     pub(crate) rule: Vec<Rule>,
+    ask_program: Option<asking::Program>,
+    ask_timeout: Option<asking::Timeout>,
+    remember: Option<Length>,
     /// The file that it was read from.
     #[serde(skip)]
     pub(crate) file: PathBuf,
 }
 
-/// What becomes of a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// What becomes of a request, from the mildest to the strictest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Action {
     #[default]
     Allow,
+    /// A person is asked, unless what they said before still holds.
+    Ask,
     Deny,
 }
 
@@ -52,13 +60,24 @@ impl Policy {
     /// Whether each member of a rule is somewhere in it, as in the manual's example.
     #[cfg(test)]
     pub(crate) fn has_every_word(&self) -> bool {
-        rule::have_every_word(&self.rule)
+        let asking = self.ask_program.is_some() && self.ask_timeout.is_some() && self.remember.is_some();
+        asking && rule::have_every_word(&self.rule)
     }
 
-    /// What the first rule that fits says, else the default.
+    /// What the first rule that fits says, else the default. Of several scopes each is looked at by
+    /// itself, and the strictest answer holds.
     pub(crate) fn verdict(&self, request: &Request<'_>, now: impl Fn() -> LocalTime) -> Verdict<'_> {
-        let rule = self.rule.iter().find(|rule| rule.fits(request, &now));
-        Verdict { action: rule.map_or(self.default, Rule::action), rule, file: &self.file }
+        let of_scope = |scope: &str| {
+            let rule = self.rule.iter().find(|rule| rule.fits(request, scope, &now));
+            Verdict { action: rule.map_or(self.default, Rule::action), rule, file: &self.file }
+        };
+        let verdicts = request.scopes.iter().map(|scope| of_scope(scope));
+        verdicts.max_by_key(|verdict| verdict.action).unwrap_or_else(|| of_scope(""))
+    }
+
+    /// How a person is asked.
+    pub(crate) fn asking(&self) -> Asking {
+        Asking::new(self.ask_program.as_ref(), self.ask_timeout, self.remember)
     }
 }
 
@@ -76,6 +95,12 @@ impl Verdict<'_> {
     pub(crate) fn denied(&self, program: &str, scopes: &str) -> Denied {
         let file = self.file.display();
         let source = self.source();
+        if self.action == Action::Ask {
+            return Denied::new(
+                format!("{source} wants you to be asked about {program} and a token for {scopes}"),
+                Some("only an agent asks; start it: tokenkeep agent start".to_owned()),
+            );
+        }
         Denied::new(
             format!("{source} denies {program} a token for {scopes}"),
             Some(format!("change {file}; an agent reads it when it starts: tokenkeep agent stop")),
@@ -158,6 +183,26 @@ mod tests {
         assert_eq!(action(&deny, &request("/a", GRAPH)), Action::Allow);
         assert_eq!(action(&deny, &request("/a", both)), Action::Deny);
         assert_eq!(action(&allow, &request("/a", &[])), Action::Deny, "nothing is no allowed scope");
+    }
+
+    #[test]
+    fn somebody_is_asked_for_what_is_neither_allowed_nor_denied_by_another_scope() {
+        let ask = policy(
+            "[[rule]]
+            action = 'ask'
+            executable = '/a'
+            scope = 'https://graph.microsoft.com'
+            [[rule]]
+            action = 'deny'
+            scope = 'https://vault.azure.net'",
+        );
+        let both = &["https://graph.microsoft.com/User.Read", "https://vault.azure.net/.default"];
+        assert_eq!(action(&ask, &request("/a", GRAPH)), Action::Ask);
+        assert_eq!(action(&ask, &request("/a", ARM)), Action::Allow);
+        assert_eq!(action(&ask, &request("/a", both)), Action::Deny, "a yes to one is none to the other");
+        let uncertain = Subject { path: Some(Path::new("/a")), is_certain: false };
+        let uncertain = Request { executable: uncertain, ..request("/a", GRAPH) };
+        assert_eq!(action(&ask, &uncertain), Action::Ask, "it does not slip by");
     }
 
     #[test]
@@ -246,6 +291,9 @@ mod tests {
             "[[rule]]\naction = 'allow'\nhours = '25:00-26:00'",
             "[[rule]]\naction = 'allow'\nhours = '08:00-08:00'",
             "default = 'perhaps'",
+            "ask_program = 'ssh-askpass'",
+            "ask_timeout = '1h'",
+            "remember = 'forever'",
         ] {
             assert!(toml::from_str::<Policy>(bad).is_err(), "{bad}");
         }

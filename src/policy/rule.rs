@@ -86,8 +86,9 @@ impl Rule {
         self.name.clone().unwrap_or_else(|| format!("line {}", self.line))
     }
 
-    pub(super) fn fits(&self, request: &Request<'_>, now: &impl Fn() -> LocalTime) -> bool {
-        let Request { executable, parent, scopes, tenant, account, client_id } = *request;
+    /// Whether the rule is about this scope of the request.
+    pub(super) fn fits(&self, request: &Request<'_>, scope: &str, now: &impl Fn() -> LocalTime) -> bool {
+        let Request { executable, parent, scopes: _, tenant, account, client_id } = *request;
         let lets_in = self.action() == Action::Allow;
         let is_program = |patterns: &Option<OneOrMore<Program>>, subject: Subject<'_>| {
             patterns
@@ -99,11 +100,10 @@ impl Rule {
                 patterns.0.iter().any(|glob| names.iter().any(|name| glob.is_in_any_case(name)))
             })
         };
-        let has_scopes = self.scope.as_ref().is_none_or(|patterns| {
-            let covers = |scope: &&str| patterns.0.iter().any(|pattern| covers(pattern, scope));
-            // what lets in has to know all of them, what keeps out only one
-            if lets_in { !scopes.is_empty() && scopes.iter().all(covers) } else { scopes.iter().any(covers) }
-        });
+        let is_scope = self
+            .scope
+            .as_ref()
+            .is_none_or(|patterns| patterns.0.iter().any(|pattern| covers(pattern, scope)));
         let is_time = || {
             let (days, hours) = (self.days.as_ref(), self.hours.as_ref());
             (days.is_none() && hours.is_none())
@@ -111,7 +111,7 @@ impl Rule {
         };
         is_program(&self.executable, executable)
             && is_program(&self.parent, parent)
-            && has_scopes
+            && is_scope
             && is_named(&self.tenant, &[tenant])
             && is_named(&self.account, &account)
             && is_named(&self.client_id, &[client_id])

@@ -21,7 +21,7 @@ pub(crate) struct Program {
 }
 
 /// A file by its place on a disk and its last changes: another one under the same name differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
 pub(crate) struct FileId {
     pub(crate) device: u64,
     pub(crate) inode: u64,

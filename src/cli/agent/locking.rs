@@ -8,10 +8,10 @@ use serde_json::json;
 use super::super::failure::Failure;
 use super::super::hidden_input;
 use super::super::output::Output;
+use super::super::runtime;
 use super::super::settings::Settings;
-use super::super::{runtime, via_agent};
-use super::unreachable;
-use crate::agent_client::{AgentClient, CallError};
+use super::present;
+use crate::agent_client::AgentClient;
 use crate::error::{CacheError, Error, VaultError};
 use crate::store::vault::{Unattended, passphrase_file};
 
@@ -77,14 +77,6 @@ fn by_person(client: &AgentClient, first: Error, output: Output) -> Result<Resul
 /// The outer error is ours, such as Ctrl-C, and the inner one the agent's.
 fn try_once(client: &AgentClient, passphrase: Option<SecretString>) -> Result<Result<(), Error>, Failure> {
     runtime::finish(client.unlock(passphrase))
-}
-
-fn present(settings: &Settings) -> Result<AgentClient, Failure> {
-    let client = via_agent::of_user(settings);
-    if client.is_there().map_err(|error| unreachable(&error))? {
-        return Ok(client);
-    }
-    Err(unreachable(&CallError::Absent { path: client.socket().to_owned() }))
 }
 
 fn report(state: &str, sentence: &str, output: Output) -> Result<(), Failure> {

@@ -54,4 +54,43 @@ pub(in super::super) enum AgentCommand {
     Lock,
     /// Serve again, by the vault's passphrase or whatever else opens the cache
     Unlock,
+    /// See who waits for your word, say it, or take it back
+    #[command(args_conflicts_with_subcommands = true)]
+    Consent {
+        /// Be asked at this terminal, until Ctrl-C
+        #[arg(long)]
+        follow: bool,
+        #[command(subcommand)]
+        command: Option<ConsentCommand>,
+    },
+}
+
+#[cfg_attr(not(unix), allow(dead_code, reason = "it says that it does not run here"))]
+#[derive(Debug, Subcommand)]
+pub(in super::super) enum ConsentCommand {
+    /// Let the program that waits have its token
+    Allow {
+        /// The question's id
+        id: String,
+        /// For how long, such as 1h; as config.toml says if left out
+        #[arg(long = "for", value_name = "DURATION", conflicts_with = "once")]
+        lasting: Option<String>,
+        /// This once
+        #[arg(long)]
+        once: bool,
+    },
+    /// Let it not; asked again after five minutes
+    Deny {
+        /// The question's id
+        id: String,
+    },
+    /// Take an answer back, so that it is asked again
+    Forget {
+        /// The answer's id
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        id: Option<String>,
+        /// Every answer
+        #[arg(long)]
+        all: bool,
+    },
 }

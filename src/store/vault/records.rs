@@ -1,4 +1,5 @@
-//! Small things that belong to no cache: authentication records and default accounts.
+//! Small things that belong to no cache: authentication records, default accounts, and what a person
+//! allowed programs.
 
 use serde_json::Value;
 
@@ -12,6 +13,7 @@ use super::space::{Bundle, Item, Put, Space};
 
 const RECORDS: &str = "records";
 const DEFAULT_ACCOUNTS: &str = "default accounts";
+const CONSENTS: &str = "consents";
 
 impl Vault {
     /// The names of all records, in the order in which they were first kept.
@@ -77,6 +79,16 @@ impl Vault {
         };
         let text = home_account_id.map(str::to_owned);
         self.set_text(DEFAULT_ACCOUNTS, cloud, text, event.subject(cloud), deadline)
+    }
+
+    /// What a person allowed programs, in the agent's form.
+    pub(crate) fn consents(&self) -> Result<Option<String>, VaultError> {
+        self.text(CONSENTS, CONSENTS)
+    }
+
+    /// Replaces that.
+    pub(crate) fn set_consents(&self, text: String, deadline: Deadline) -> Result<(), VaultError> {
+        self.set_text(CONSENTS, CONSENTS, Some(text), self.event("consents_kept"), deadline)
     }
 
     fn text(&self, space: &str, name: &str) -> Result<Option<String>, VaultError> {
