@@ -60,6 +60,36 @@ pub(crate) fn harden() {
     }
 }
 
+/// The limit on core dumps that a program had before [`keep_out_of_cores`].
+#[cfg(all(feature = "cli", unix))]
+#[derive(Debug)]
+pub(crate) struct CoreLimit(rustix::process::Rlimit);
+
+/// Rules out core dumps of this process. Unlike [`harden`] it can be undone for a child, and leaves
+/// this process visible to the user's other programs: the agent has to see that a front door is ours.
+#[cfg(all(feature = "cli", unix))]
+pub(crate) fn keep_out_of_cores() -> CoreLimit {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // Linux dumps nothing then, not even to a program, which a limit of 0 would not keep it from.
+    const NONE: u64 = if cfg!(target_os = "linux") { 1 } else { 0 };
+    let before = getrlimit(Resource::Core);
+    let most = before.maximum.map_or(NONE, |most| most.min(NONE));
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(most), ..before }) {
+        tracing::warn!(%error, "core dumps are not ruled out");
+    }
+    CoreLimit(before)
+}
+
+/// Gives the child the limit that this process had: whether it may dump its core is its own matter.
+#[cfg(all(feature = "cli", unix))]
+#[expect(unsafe_code, reason = "the limit is the child's from its start, so it is set after the fork")]
+pub(crate) fn as_it_was(command: &mut tokio::process::Command, CoreLimit(before): CoreLimit) {
+    // SAFETY: one system call, which takes no lock and no memory.
+    unsafe {
+        command.pre_exec(move || Ok(rustix::process::setrlimit(rustix::process::Resource::Core, before)?))
+    };
+}
+
 /// The time since the machine was started. It goes on while the machine sleeps, and nobody sets it.
 #[cfg(all(feature = "cli", unix))]
 pub(crate) fn since_boot() -> Duration {

@@ -11,7 +11,7 @@ use emulator::{TENANT_ONE, TENANT_TWO, USER_ONE, USER_TWO};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{Agent, GRAPH, SCOPE, World, first_line, node, python, run, through};
+use crate::support::{Agent, GRAPH, SCOPE, Served, World, first_line, node, python, run, through};
 
 const VAULT: &str = "https://vault.azure.net/.default";
 
@@ -605,4 +605,57 @@ fn a_child_is_served_by_the_agent_while_there_is_one_and_without_it_nothing_is_l
     std::io::Write::write_all(&mut input, b"\n").unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(agent.status()["counters"]["token_requests"], 1);
+}
+
+#[test]
+fn a_locked_agent_is_not_gone_round_by_a_door_not_even_by_one_that_is_open() {
+    let world = signed_in();
+    let agent = Agent::of(&world);
+    let serve = ["serve", "--scope-allow", "*", "--json"];
+    let served = Served::by(&mut world.command(&serve));
+    assert_eq!(served.identity("https://management.azure.com", &[]).status, 200);
+    world.run(&["agent", "lock"]).ok();
+
+    let refused = served.identity("https://management.azure.com", &[]);
+    assert_eq!(refused.status, 400);
+    assert!(refused.json()["message"].as_str().unwrap().contains("the agent is locked"), "{refused:?}");
+    world.run(&serve[..3]).exits(7).says("the agent is locked");
+    run(&mut exec_words(&world, &["true"])).exits(125).says("the agent is locked");
+    world.run(&["token", "--scope", SCOPE]).exits(7).says("the agent is locked");
+    run(exec_words(&world, &["true"]).env("TOKENKEEP_NO_AGENT", "1")).ok();
+    run(world.command(&["token", "--scope", SCOPE]).env("TOKENKEEP_NO_AGENT", "1")).ok();
+
+    world.run(&["agent", "unlock"]).ok();
+    assert_eq!(served.identity("https://management.azure.com", &[]).status, 200);
+    drop(agent);
+}
+
+#[test]
+fn exec_dumps_no_core_and_its_child_may() {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    let world = signed_in();
+    let folder = tempfile::tempdir().unwrap();
+    let core_dumps = || {
+        let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name());
+        files.filter(|name| name.to_string_lossy().starts_with("core")).count()
+    };
+    let dumping = |words: &[&str]| {
+        let exec = exec_words(&world, words);
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", r#"ulimit -c unlimited && cd "$1" && shift && exec "$@""#, "sh"]);
+        command.arg(folder.path()).arg(exec.get_program()).args(exec.get_args()).env_clear();
+        command.envs(exec.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command
+    };
+    let mut held = dumping(&["sh", "-c", "ulimit -c; exec cat"]).spawn().unwrap();
+    assert_eq!(first_line(&mut held), "unlimited", "the child's own matter");
+    kill_process(Pid::from_raw(i32::try_from(held.id()).unwrap()).unwrap(), Signal::ABORT).unwrap();
+    let ended = held.wait().unwrap();
+    assert_eq!((ended.signal(), ended.core_dumped(), core_dumps()), (Some(6), false, 0));
+
+    let child = dumping(&["sh", "-c", "kill -ABRT $$"]).output().unwrap();
+    assert_eq!(child.status.code(), Some(134));
+    assert_eq!(core_dumps(), 1, "or a limit of our own proves nothing; set core_pattern to a file's name");
 }

@@ -19,6 +19,8 @@ use super::runtime;
 use super::settings::Settings;
 #[cfg(unix)]
 use super::signals;
+#[cfg(unix)]
+use crate::process;
 use crate::serve::{self, Listening};
 
 /// Our own failures have codes that programs seldom use, as `env` and `timeout` have them.
@@ -48,8 +50,12 @@ pub(super) fn run(arguments: &Exec, settings: &Settings, output: Output) -> Resu
     let Some((program, program_arguments)) = arguments.command.split_first() else {
         return Err(Failure::usage("no command was given", "say what to run: tokenkeep exec -- COMMAND"));
     };
+    #[cfg(unix)]
+    let before = process::keep_out_of_cores();
     let behind = Behind::open(&arguments.grant, settings, output)?;
     let mut command = Command::new(program);
+    #[cfg(unix)]
+    process::as_it_was(&mut command, before);
     command.args(program_arguments);
 
     let runtime = runtime::start()?;

@@ -49,6 +49,8 @@ pub(super) fn run(arguments: &Serve, settings: &Settings, output: Output) -> Res
     if let Some(file) = &arguments.env_file {
         private_file::check(file)?;
     }
+    #[cfg(unix)]
+    crate::process::keep_out_of_cores();
     let behind = Behind::open(&options, settings, output)?;
     let runtime = runtime::start()?;
     let served = runtime.block_on(async {
