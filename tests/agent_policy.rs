@@ -9,7 +9,10 @@ use std::process::{Child, Command, Stdio};
 use emulator::{USER_ONE, USER_TWO};
 use serde_json::{Value, json};
 
-use crate::support::{Agent, AgentReply as Reply, GRAPH, Run, SCOPE, World, built, parse_reply, post, run};
+use crate::support::{
+    Agent, AgentReply as Reply, Answer, GRAPH, Run, SCOPE, World, built, converse_openly, parse_reply, post,
+    run,
+};
 
 /// What a header may have in it; a file's name may have anything.
 const HOSTILE: &str = "evil\u{9b}31m\u{202e}exe\u{200b}";
@@ -532,6 +535,16 @@ fn nobody_answers_and_a_person_answers_at_a_terminal_and_no_other_program_does()
     Run::of(token.wait_with_output().unwrap(), "token").ok();
     let known = remembered(&world);
     assert_eq!(known[0]["programs"].as_array().unwrap().len(), 2, "and who ran it: {known:?}");
+
+    let (one, two) = (program(&world, "one"), program(&world, "two"));
+    let children = [&one, &two].map(|program| start(program, &agent, &request));
+    let answer = |question, typed| Answer { question, typed };
+    let answers = [answer("Allow it?", "y\n"), answer("Allow it?", "\n"), answer("Denied", "\u{3}")];
+    let shown = converse_openly(&world.command(&["agent", "consent", "--follow"]), &answers).ok().stdout;
+    assert!(shown.contains("Allowed") && shown.contains("wants a token of"), "{shown}");
+    let mut statuses = children.map(|child| reply_of(child).status);
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 403]);
 }
 
 #[test]
@@ -558,4 +571,53 @@ fn answers_rest_in_the_vault_and_a_locked_agent_has_none() {
     let given = events.iter().find(|event| event["action"] == "consent_given").unwrap();
     assert_eq!(given["reason"], "answered by the program that asks");
     assert_eq!(given["subject"], VAULT);
+}
+
+/// Another user than the one who runs the tests, who may look into every process.
+const SOMEBODY: u32 = 54_323;
+
+#[test]
+fn who_is_not_root_sees_which_of_its_programs_asks() {
+    let home = tempfile::tempdir().unwrap();
+    let own = |path: &Path, mode: u32| {
+        std::os::unix::fs::chown(path, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    own(home.path(), 0o700);
+    let [tokenkeep, asks] = ["tokenkeep", "ask-agent"].map(|name| {
+        let path = home.path().join(name);
+        fs::copy(built(name), &path).unwrap();
+        own(&path, 0o700);
+        path
+    });
+    let as_somebody = |program: &Path| {
+        let id = SOMEBODY.to_string();
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]).arg(program).env_clear();
+        command.env("HOME", home.path());
+        command
+    };
+    let socket = home.path().join("agent.sock");
+    let mut command = as_somebody(&tokenkeep);
+    let agent = Agent::start(command.args(["agent", "-v"]).env("TOKENKEEP_SOCK", &socket), &socket);
+    let mut child =
+        as_somebody(&asks).arg(&socket).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(post("/v1/token", &json!({"store": "plaintext"})).as_bytes())
+        .unwrap();
+    assert_eq!(reply_of(child).kind(), "no_accounts");
+    let mut status = as_somebody(&tokenkeep);
+    let status = run(status.args(["agent", "status", "--json"]).env("TOKENKEEP_SOCK", &socket)).ok().json();
+    let clients = status["clients"].as_array().unwrap();
+    assert!(clients.iter().any(|client| client["executable"] == json!(asks)), "{status}");
+
+    // Without a vault the log has who asked.
+    agent.terminate();
+    let (code, said) = agent.ended();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("who asked") && said.contains(&*asks.to_string_lossy()), "{said}");
+    assert!(said.contains("no_accounts"), "{said}");
 }

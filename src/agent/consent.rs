@@ -409,3 +409,65 @@ fn random_id() -> String {
     }
     format!("{:08x}", u32::from_be_bytes(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> UnixTime {
+        UnixTime::from_seconds(seconds)
+    }
+
+    fn matter(path: &str, inode: u64) -> Matter {
+        let file = FileId { device: 1, inode, size: 1, modified: (1, 1), changed: (1, 1) };
+        Matter {
+            programs: vec![(path.to_owned(), file)],
+            account: "u.t".to_owned(),
+            tenant: "t".to_owned(),
+            client_id: "c".to_owned(),
+            scopes: "a/.default".to_owned(),
+        }
+    }
+
+    fn remembered(number: i64, matter: Matter, allowed: bool, until: i64) -> Remembered {
+        Remembered { id: number.to_string(), matter, username: String::new(), allowed, until }
+    }
+
+    #[test]
+    fn an_answer_holds_until_its_second_and_for_the_very_file_and_the_last_one_counts() {
+        let mut state = State::default();
+        state.remembered.push(remembered(1, matter("/a", 1), false, 100));
+        state.remembered.push(remembered(2, matter("/a", 1), true, 100));
+        assert_eq!(state.known(&matter("/a", 1), at(99)), Some(true));
+        assert_eq!(state.known(&matter("/a", 1), at(100)), None);
+        assert_eq!(state.known(&matter("/a", 2), at(99)), None, "another file");
+        assert_eq!(state.known(&matter("/b", 1), at(99)), None, "another name");
+        let other = |change: fn(&mut Matter)| {
+            let mut other = matter("/a", 1);
+            change(&mut other);
+            state.known(&other, at(99))
+        };
+        assert_eq!(other(|matter| matter.scopes.push('x')), None);
+        assert_eq!(other(|matter| matter.account.push('x')), None);
+        assert_eq!(other(|matter| matter.tenant.push('x')), None);
+        assert_eq!(other(|matter| matter.client_id.push('x')), None);
+        state.tidy(at(100));
+        assert!(state.remembered.is_empty());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_what_ends_first_goes() {
+        let mut state = State::default();
+        for number in 0..1_000 {
+            state.remembered.push(remembered(
+                number,
+                matter("/a", number.unsigned_abs()),
+                true,
+                1_000 + number,
+            ));
+        }
+        state.tidy(at(0));
+        assert_eq!(state.remembered.len(), MOST_REMEMBERED);
+        assert!(state.remembered.iter().all(|known| known.until >= 2_000 - 256));
+    }
+}

@@ -23,6 +23,15 @@ pub(crate) struct Answer {
 /// answered only once the terminal shows no more what is typed. All that the terminal showed is
 /// the run's standard output; its standard error tells whether what is typed is shown again.
 pub(crate) fn converse(command: &Command, answers: &[Answer]) -> Run {
+    on_its_terminal(command, answers, true)
+}
+
+/// The same where nothing that is typed is secret.
+pub(crate) fn converse_openly(command: &Command, answers: &[Answer]) -> Run {
+    on_its_terminal(command, answers, false)
+}
+
+fn on_its_terminal(command: &Command, answers: &[Answer], is_secret: bool) -> Run {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();
     unlockpt(&terminal).unwrap();
@@ -59,7 +68,7 @@ pub(crate) fn converse(command: &Command, answers: &[Answer]) -> Run {
             let next = shown.recv_timeout(left);
             output.extend(next.unwrap_or_else(|_| panic!("no {question:?} in {}", lossy(&output))));
         }
-        while has_echo(&terminal) {
+        while is_secret && has_echo(&terminal) {
             assert!(Instant::now() < given_up, "{question:?} is answered for all to see");
             std::thread::sleep(Duration::from_millis(1));
         }

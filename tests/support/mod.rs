@@ -28,7 +28,7 @@ pub(crate) use self::agent::{Agent, Reply as AgentReply, parse_reply, post, read
 pub(crate) use self::clients::{
     Held, PythonReader, keyring_ctl, node, python, python_with_portalocker, repository,
 };
-pub(crate) use self::conversation::{Answer, converse};
+pub(crate) use self::conversation::{Answer, converse, converse_openly};
 pub(crate) use self::doors::{Reply, Served, first_line};
 pub(crate) use self::fake_sign_in::{fake_sign_in, scope_of};
 pub(crate) use self::person::{Person, browse, follow, on_a_terminal, wait_for_file};

@@ -114,20 +114,33 @@ fn at_the_terminal(client: &AgentClient, output: Output) -> Result<(), Failure> 
     output.remark("Questions are asked here; Ctrl-C ends that")?;
     let mut asked = HashSet::new();
     loop {
-        let next = match runtime::finish(next(client, &asked)) {
-            Err(Failure::Cancelled) => return Ok(()),
-            next => next??,
+        let asking = async {
+            let question = next(client, &asked).await?;
+            output.say(&printable(&question.in_words(Duration::ZERO))).map_err(Failure::Output)?;
+            Ok::<_, Failure>((question.id, typed(output).await?))
         };
-        output.say(&printable(&next.in_words(Duration::ZERO))).map_err(Failure::Output)?;
-        let allow = output.ask("Allow it?", false)?;
-        asked.insert(next.id.clone());
-        match runtime::finish(client.answer_question(&next.id, allow, None))? {
+        let (id, allow) = match runtime::finish(asking) {
+            Err(Failure::Cancelled) => return Ok(()),
+            answered => answered??,
+        };
+        match runtime::finish(client.answer_question(&id, allow, None))? {
             Err(error) if error.kind() == "no_such_question" => {
                 output.remark("It was answered elsewhere, or nobody waits for it any more")?;
             }
-            answered => answered?,
+            answered => {
+                answered?;
+                output.remark(if allow { "Allowed" } else { "Denied" })?;
+            }
         }
+        asked.insert(id);
     }
+}
+
+/// What the person types. Nobody waits for that any more after Ctrl-C, which a read would not notice.
+async fn typed(output: Output) -> Result<bool, Failure> {
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || answer.send(output.ask("Allow it?", false)));
+    answered.await.unwrap_or(Err(Failure::Cancelled))
 }
 
 async fn next(client: &AgentClient, asked: &HashSet<String>) -> Result<Question, Failure> {
