@@ -31,6 +31,10 @@ pub(crate) struct AgentConfig {
     pub(crate) lock_after_idle: Option<Length>,
     /// As `--lock-after`.
     pub(crate) lock_after: Option<Length>,
+    /// `false` as `--no-lock-on-session-lock`.
+    pub(crate) lock_on_session_lock: Option<bool>,
+    /// `false` as `--no-lock-on-suspend`.
+    pub(crate) lock_on_suspend: Option<bool>,
 }
 
 /// Why the file is not used. Each has its own cause and cure.
@@ -222,8 +226,10 @@ mod tests {
         let (_, example) = manual.split_once("```toml\n").unwrap();
         let (example, _) = example.split_once("```").unwrap();
         let config = Config::parse(example).unwrap();
-        let Config { agent: AgentConfig { lock_after_idle, lock_after }, policy } = config;
+        let Config { agent, policy } = config;
+        let AgentConfig { lock_after_idle, lock_after, lock_on_session_lock, lock_on_suspend } = agent;
         assert!(lock_after_idle.is_some() && lock_after.is_some(), "it has every word");
+        assert!(lock_on_session_lock.is_some() && lock_on_suspend.is_some(), "it has every word");
         assert!(!policy.allows_all());
         assert!(policy.has_every_word());
     }

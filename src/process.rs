@@ -1,6 +1,8 @@
 //! What a process that holds keys asks of the kernel.
 
 #[cfg(feature = "cli")]
+pub(crate) mod ending;
+#[cfg(feature = "cli")]
 #[cfg_attr(not(unix), allow(dead_code, reason = "what the agent looks at"))]
 mod program;
 
@@ -104,11 +106,21 @@ pub(crate) fn since_boot() -> Duration {
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+/// Why a program did not begin anew.
+#[cfg(all(feature = "cli", unix))]
+#[derive(Debug)]
+pub(crate) enum NotBegun {
+    /// Somebody wants it to end instead.
+    Ending,
+    /// The system refused.
+    Failed(io::Error),
+}
+
 /// Becomes the program that it is already, from its start and with nothing of its memory: the same
 /// process and environment, `arguments`, and of all descriptors the standard ones and those that
-/// [`outlive`] was called for. Returns only what went wrong.
+/// [`outlive`] was called for. Returns only what kept it from that.
 #[cfg(all(feature = "cli", unix))]
-pub(crate) fn begin_anew(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> io::Error {
+pub(crate) fn begin_anew(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> NotBegun {
     use std::os::unix::process::CommandExt as _;
     let mut own = std::env::args_os();
     // This very file, even if a newer one has its name by now.
@@ -118,13 +130,19 @@ pub(crate) fn begin_anew(arguments: impl IntoIterator<Item = std::ffi::OsString>
     let program = std::env::current_exe();
     let program = match program {
         Ok(program) => program,
-        Err(error) => return error,
+        Err(error) => return NotBegun::Failed(error),
     };
     let mut command = Command::new(program);
     if let Some(name) = own.next() {
         command.arg0(name);
     }
-    command.args(arguments).exec()
+    command.args(arguments);
+    // A handler of ours would take what comes now, and be gone with it.
+    let _at_once = match ending::AtOnce::from_now_on() {
+        Ok(at_once) => at_once,
+        Err(error) => return NotBegun::Failed(error),
+    };
+    if ending::was_asked_for() { NotBegun::Ending } else { NotBegun::Failed(command.exec()) }
 }
 
 /// The kernel calls a process by its file's name, which was `exe` if it began anew.

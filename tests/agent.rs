@@ -386,6 +386,26 @@ fn start_leaves_an_agent_behind_and_stop_ends_it() {
 }
 
 #[test]
+fn start_passes_on_what_it_was_told() {
+    let world = World::plaintext();
+    let given = [
+        "--lock-after-idle=1h",
+        "--lock-after=2h",
+        "--no-lock-on-suspend",
+        "--no-lock-on-session-lock",
+        "--cache=it's mine",
+        "--store=vault",
+        "--disable-instance-discovery",
+    ];
+    let mut start = world.command(&[&["agent", "start", "--json"], &given[..6]].concat());
+    let pid = run(&mut start).ok().json()["pid"].as_u64().unwrap();
+    let command_line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    world.run(&["agent", "stop"]).ok();
+    let words: Vec<&str> = command_line.split('\0').collect();
+    assert!(given.iter().all(|given| words.contains(given)), "{words:?}");
+}
+
+#[test]
 fn a_start_that_fails_says_why() {
     let world = World::plaintext();
     let folder = world.home().join("open");

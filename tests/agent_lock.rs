@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use emulator::{Answer, Script, USER_ONE, USER_TWO};
+use rustix::process::Signal;
 use serde_json::json;
 use tokenkeep::agent_client::AgentClient;
 use tokenkeep::agent_client::protocol::State;
@@ -14,61 +15,11 @@ use tokenkeep::credential::TokenCredential as _;
 use tokenkeep::{Error, TokenSource};
 
 use crate::support::{
-    Agent, GRAPH, Run, SCOPE, World, post, proofs, read_reply, report, repository, request, run,
+    Agent, GRAPH, Run, SCOPE, Stopped, World, found_in, names, post, proofs, read_reply, report, repository,
+    request, run, secrets_of, touching,
 };
 
 const PASSPHRASE: &str = "correct horse battery staple, and a zebra";
-
-/// Reads all memory of a process, and says which of the texts it was given stand in it.
-const SCANNER: &str = r#"
-import json, sys
-wanted = {name: bytes(text) for name, text in json.load(sys.stdin)}
-found, size = set(), 0
-with open(f"/proc/{sys.argv[1]}/maps") as maps, open(f"/proc/{sys.argv[1]}/mem", "rb", 0) as memory:
-    for line in maps:
-        fields = line.split()
-        start, end = (int(at, 16) for at in fields[0].split("-"))
-        if "r" not in fields[1] or fields[-1] in ("[vvar]", "[vvar_vclock]", "[vsyscall]"):
-            continue
-        memory.seek(start)
-        try:
-            part = memory.read(end - start)
-        except OSError:  # mapped beyond the end of a file
-            continue
-        size += len(part)
-        found |= {name for name, text in wanted.items() if text in part}
-assert size > 1 << 20, size
-print(json.dumps(sorted(found)))
-"#;
-
-/// Which of these texts stand anywhere in the memory of the process.
-fn found_in(pid: u32, secrets: &[(&'static str, Vec<u8>)]) -> BTreeSet<String> {
-    let mut scanner = Command::new("/usr/bin/python3")
-        .args(["-c", SCANNER, &pid.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    serde_json::to_writer(scanner.stdin.take().unwrap(), secrets).unwrap();
-    let scanned = Run::of(scanner.wait_with_output().unwrap(), "scanner").ok();
-    serde_json::from_value(scanned.json()).unwrap()
-}
-
-/// What the world's document holds, and nobody else has to see.
-fn secrets_of(world: &World, token: &str) -> Vec<(&'static str, Vec<u8>)> {
-    let document = world.store().load().unwrap().document;
-    let document: serde_json::Value = serde_json::from_slice(&document.to_bytes()).unwrap();
-    let refresh = document["RefreshToken"].as_object().unwrap().values().next().unwrap();
-    vec![
-        ("access token", token.as_bytes().to_vec()),
-        ("refresh token", refresh["secret"].as_str().unwrap().as_bytes().to_vec()),
-    ]
-}
-
-fn names(secrets: &[(&'static str, Vec<u8>)]) -> BTreeSet<String> {
-    secrets.iter().map(|(name, _)| (*name).to_owned()).collect()
-}
 
 #[test]
 fn after_a_lock_no_secret_is_anywhere_in_memory() {
@@ -297,6 +248,31 @@ fn it_locks_by_itself_and_shows_when() {
     assert_eq!(unlimited.status()["locks_in_seconds"], json!(null));
 }
 
+#[test]
+fn who_wants_it_to_end_in_the_instant_before_it_begins_anew_is_heard() {
+    let world = World::plaintext();
+    let mut lock = world.agent_socket().into_os_string();
+    lock.push(".lock");
+    let command = world.command(&["agent", "--lock-after=1s"]);
+    // The last thing that it does in its old life is to leave this file open for the new one.
+    let mut agent = Stopped::at("fcntl", &command, &touching(&[lock.into()]));
+    agent.send(Signal::TERM);
+    agent.send(Signal::CONT);
+    let ended = loop {
+        if let Some(ended) = agent.end() {
+            break ended;
+        }
+        let command_line = std::fs::read(format!("/proc/{}/cmdline", agent.pid())).unwrap_or_default();
+        if command_line.ends_with(b"}\0") {
+            agent.send(Signal::KILL);
+            panic!("it began anew");
+        }
+        std::thread::yield_now();
+    };
+    // Only another thread may have been faster with the signal than the one that would have begun anew.
+    assert!(ended.success() || ended.signal() == Some(Signal::TERM.as_raw()), "{ended:?}");
+}
+
 /// Another user than the one who runs the tests, who may look into every process.
 const SOMEBODY: &str = "54322";
 
@@ -346,7 +322,7 @@ fn neither_another_program_of_the_user_nor_a_core_dump_gets_the_memory() {
     };
     let abort = |pid: u32| {
         let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::ABORT).unwrap();
+        rustix::process::kill_process(pid, Signal::ABORT).unwrap();
     };
 
     // An ordinary program of the same user gives all this away, or the agent's refusal would prove nothing.

@@ -13,6 +13,7 @@ mod agent_activation;
 mod agent_crashes;
 mod agent_limits;
 mod agent_lock;
+mod agent_logind;
 mod agent_policy;
 mod agent_protocol;
 mod agent_soak;

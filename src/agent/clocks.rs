@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::agent_client::protocol::LockReason;
+
 /// How long the agent stays unlocked. Without a limit it does until somebody locks it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LockAfter {
@@ -32,14 +34,19 @@ impl Clocks {
 
     /// How long it is until the agent locks; zero if it is to lock now.
     pub(super) fn left(&self, now: Duration) -> Option<Duration> {
-        let idle = self.limits.idle.map(|limit| self.used_at + limit);
-        let whole = self.limits.whole.map(|limit| self.unlocked_at + limit);
-        let end = idle.into_iter().chain(whole).min()?;
-        Some(end.saturating_sub(now))
+        Some(self.end()?.0.saturating_sub(now))
     }
 
-    pub(super) fn is_over(&self, now: Duration) -> bool {
-        self.left(now).is_some_and(|left| left.is_zero())
+    /// Which clock has run down, if one has.
+    pub(super) fn over(&self, now: Duration) -> Option<LockReason> {
+        let (end, reason) = self.end()?;
+        (end <= now).then_some(reason)
+    }
+
+    fn end(&self) -> Option<(Duration, LockReason)> {
+        let idle = self.limits.idle.map(|limit| (self.used_at + limit, LockReason::Idle));
+        let whole = self.limits.whole.map(|limit| (self.unlocked_at + limit, LockReason::Limit));
+        idle.into_iter().chain(whole).min_by_key(|(end, _)| *end)
     }
 }
 
@@ -59,7 +66,7 @@ mod tests {
     fn without_a_limit_it_stays_unlocked() {
         let clocks = clocks(None, None);
         assert_eq!(clocks.left(at(1_000_000_000)), None);
-        assert!(!clocks.is_over(at(1_000_000_000)));
+        assert_eq!(clocks.over(at(1_000_000_000)), None);
     }
 
     #[test]
@@ -67,20 +74,20 @@ mod tests {
         let mut clocks = clocks(Some(60), Some(100));
         assert_eq!(clocks.left(at(1_030)), Some(at(30)));
         clocks.used(at(1_059));
-        assert!(!clocks.is_over(at(1_060)), "it was used");
+        assert_eq!(clocks.over(at(1_060)), None, "it was used");
         assert_eq!(clocks.left(at(1_060)), Some(at(40)), "the absolute one comes first now");
         clocks.used(at(1_099));
-        assert!(!clocks.is_over(at(1_099)));
-        assert!(clocks.is_over(at(1_100)));
+        assert_eq!(clocks.over(at(1_099)), None);
+        assert_eq!(clocks.over(at(1_100)), Some(LockReason::Limit));
     }
 
     #[test]
     fn a_night_asleep_counts() {
-        let idle = clocks(Some(3_600), None);
-        let whole = clocks(None, Some(3_600));
-        for clocks in [idle, whole] {
-            assert!(!clocks.is_over(at(1_000 + 3_599)));
-            assert!(clocks.is_over(at(1_000 + 8 * 3_600)));
+        let idle = (clocks(Some(3_600), None), LockReason::Idle);
+        let whole = (clocks(None, Some(3_600)), LockReason::Limit);
+        for (clocks, reason) in [idle, whole] {
+            assert_eq!(clocks.over(at(1_000 + 3_599)), None);
+            assert_eq!(clocks.over(at(1_000 + 8 * 3_600)), Some(reason));
         }
     }
 

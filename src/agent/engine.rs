@@ -27,6 +27,7 @@ use crate::token::{AccessToken, Claims, TokenAccount, TokenRequest, TokenSource}
 
 use super::clocks::LockAfter;
 use super::counters::Counters;
+use super::logind::LockOn;
 use super::permit::{Petition, Wanted};
 use super::renewals::{Renewals, Upkeep};
 use super::shelf::{CacheKey, Line, Shelf};
@@ -49,6 +50,7 @@ pub(crate) struct Surroundings {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) defaults: Arc<dyn DefaultAccounts>,
     pub(crate) lock_after: LockAfter,
+    pub(crate) lock_on: LockOn,
     pub(crate) places: Places,
     /// Who may have which token.
     pub(crate) policy: Policy,

@@ -2,8 +2,8 @@
 //!
 //! The engine is [`acquire`](crate::acquire)'s, kept by `engine`: `target` says whom a question means,
 //! `shelf` keeps open what that takes, and `renewals` renew before anybody asks, when `ahead` says so.
-//! `socket` is where it listens, `server` what it answers, `session` whether it does: `clocks` lock it,
-//! `unlock` says what opens it again, `attempts` how fast that may be tried. `peer` is who is at the
+//! `socket` is where it listens, `server` what it answers, `session` whether it does: `clocks` and `logind`
+//! lock it, `unlock` says what opens it again, `attempts` how fast that may be tried. `peer` is who is at the
 //! other end, `asker` what is known of it, `permit` whether it may, `consent` and `ask_program` what a person
 //! says to that, `memory` where that rests, `journal` what is kept of it all.
 
@@ -16,6 +16,7 @@ mod consent;
 mod counters;
 mod engine;
 mod journal;
+mod logind;
 mod memory;
 mod peer;
 mod permit;
@@ -29,5 +30,6 @@ mod unlock;
 
 pub(crate) use self::clocks::LockAfter;
 pub(crate) use self::engine::{DefaultAccounts, Surroundings};
+pub(crate) use self::logind::LockOn;
 pub(crate) use self::server::{Ended, serve};
 pub(crate) use self::socket::{BoundSocket, Legacy, SocketError};

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,18 +12,18 @@ use hyper::{Method, Request, StatusCode, header};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
 use crate::agent_client::protocol::{
-    self, AskAccounts, AskAnswer, AskForget, AskToken, AskUnlock, DoneAnswer, Hello, LOCKED, StateAnswer,
-    Status, TOO_SOON,
+    self, AskAccounts, AskAnswer, AskForget, AskToken, AskUnlock, DoneAnswer, Hello, LOCKED, LockReason,
+    StateAnswer, Status, TOO_SOON,
 };
 use crate::agent_client::{ErrorAnswer, Refusal};
 use crate::bounded_http::{self, Handler, Limits, Response, Traffic};
 use crate::error::DENIED;
+use crate::process::ending;
 use crate::time::UnixTime;
 
 use super::asker::{self, Asker};
@@ -31,9 +31,10 @@ use super::consent::{Answer, Questions};
 use super::counters::Counters;
 use super::engine::{NoAnswer, Surroundings};
 use super::journal::Journal;
+use super::logind::{self, Delay, Inhibitor};
 use super::peer::{Ours, Peer};
 use super::permit::Permit;
-use super::session::{SETTLE, Session};
+use super::session::{SETTLE, Session, patience_before};
 use super::socket::BoundSocket;
 
 const LIMITS: Limits = Limits {
@@ -61,10 +62,10 @@ const LONGEST_PASSPHRASE: usize = 4096;
 const AGENT: &str = concat!("tokenkeep/", env!("CARGO_PKG_VERSION"));
 
 /// How it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Ended {
-    /// It was locked: this process is to begin anew.
-    Locked,
+    /// It was locked: this process is to begin anew. Until it has, a suspend is put off.
+    Locked { because: LockReason, suspend: Option<Inhibitor> },
     /// Somebody wanted it to end.
     Stopped,
 }
@@ -76,15 +77,17 @@ pub(crate) enum Ended {
 pub(crate) async fn serve(
     socket: &BoundSocket,
     surroundings: Surroundings,
-    is_locked: bool,
+    locked_because: Option<LockReason>,
     ready: impl FnOnce(),
 ) -> io::Result<Ended> {
     let (stop, stopped) = watch::channel(false);
     let counters = Arc::<Counters>::default();
     let traffic = Arc::<Traffic>::default();
     let listener = Ours::at(socket, Arc::clone(&counters))?;
-    let session = Session::new(is_locked, surroundings.clone(), Arc::clone(&counters), stop.clone());
+    let session = Session::new(locked_because, surroundings.clone(), Arc::clone(&counters), stop.clone());
     let session = Arc::new(session);
+    let suspend = Arc::<Delay>::default();
+    let desktop = logind::watch(Arc::clone(&session), surroundings.lock_on, Arc::clone(&suspend));
     let journal = Journal::new(Arc::clone(&surroundings.clock), surroundings.places.clone());
     let journal = Arc::new(journal);
     let questions = Questions::new(
@@ -110,29 +113,24 @@ pub(crate) async fn serve(
         traffic: Arc::clone(&traffic),
         stop: stop.clone(),
     });
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let wanted_to_end = Arc::new(AtomicBool::new(false));
-    let wanted = Arc::clone(&wanted_to_end);
+    let asked_for = ending::asked_for();
     let signals = tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        wanted.store(true, Ordering::SeqCst);
+        asked_for.await;
+        ending::ask();
         stop.send_replace(true);
     });
     let keeper = Arc::clone(&session);
     let clocks = tokio::spawn(async move { keeper.lock_in_time().await });
     let writer = Arc::clone(&journal);
     let writer = tokio::spawn(async move { writer.keep_writing().await });
+    let desktop = tokio::spawn(desktop);
     tell_the_system("READY=1");
     ready();
     let mut ending = stopped.clone();
     let serving = bounded_http::serve(listener, LIMITS, Arc::clone(&desk), traffic, stopped);
     let told = async {
         ending.wait_for(|stop| *stop).await.ok();
-        if session.is_leaving() {
+        if session.leaves_because().is_some() {
             sleep(FAREWELL_OF_A_LOCK).await;
         } else {
             tell_the_system("STOPPING=1");
@@ -147,16 +145,20 @@ pub(crate) async fn serve(
     }
     signals.abort();
     clocks.abort();
+    desktop.abort();
     writer.abort();
     let written = async {
         questions.saved().await;
         journal.write_all().await;
     };
-    if timeout(SETTLE, written).await.is_err() {
+    let patience = session.leaves_because().map_or(SETTLE, patience_before);
+    if timeout(patience, written).await.is_err() {
         tracing::warn!("who asked was not written before the end");
     }
-    if session.is_leaving() && !wanted_to_end.load(Ordering::SeqCst) {
-        return Ok(Ended::Locked);
+    if let Some(because) = session.leaves_because()
+        && !ending::was_asked_for()
+    {
+        return Ok(Ended::Locked { because, suspend: suspend.take() });
     }
     // A refresh token that the provider renewed just now is still to be written.
     if timeout(SETTLE, desk.session.settled()).await.is_err() {
@@ -283,7 +285,7 @@ impl Desk {
             protocol::LOCK => {
                 let session = Arc::clone(&self.session);
                 // Whoever asked may go away; a lock that has begun goes on.
-                finished(tokio::spawn(async move { session.lock().await })).await;
+                finished(tokio::spawn(async move { session.lock(LockReason::Asked).await })).await;
                 Ok(self.state())
             }
             protocol::UNLOCK => {
@@ -299,6 +301,7 @@ impl Desk {
                 Ok(self.state())
             }
             _ => {
+                ending::ask();
                 self.stop.send_replace(true);
                 Ok(self.state())
             }
@@ -340,6 +343,7 @@ impl Desk {
             agent: AGENT.to_owned(),
             pid: std::process::id(),
             state: self.session.state(),
+            locked_because: self.session.locked_because(),
             socket: self.socket.clone(),
             started_at: self.started_at.seconds(),
             uptime_seconds: self.started_at.until(self.surroundings.clock.now()).as_secs(),

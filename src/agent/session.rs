@@ -1,13 +1,14 @@
 //! Whether the agent serves, or answers `locked`.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use crate::agent_client::protocol::State;
+use crate::agent_client::protocol::{LockReason, State};
 use crate::error::{CacheError, Error, ProtectorError, VaultError};
 use crate::process::since_boot;
 use crate::store::Store;
@@ -20,6 +21,14 @@ use super::unlock;
 
 /// How long an end waits for answers that providers still owe.
 pub(super) const SETTLE: Duration = Duration::from_secs(15);
+
+/// How long a lock does. Before a suspend the machine waits five seconds for all of it.
+pub(super) const fn patience_before(because: LockReason) -> Duration {
+    match because {
+        LockReason::Suspend => Duration::from_secs(2),
+        _ => SETTLE,
+    }
+}
 
 /// Timers stand still while the machine sleeps, so the clocks are looked at again after so long.
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
@@ -34,8 +43,11 @@ pub(super) struct Session {
     locking: tokio::sync::Mutex<()>,
     /// One attempt at a time, and how many went wrong.
     unlocking: tokio::sync::Mutex<Attempts>,
-    unlocked: Notify,
+    /// Whether it is unlocked, for whoever has work only then.
+    unlocked: watch::Sender<bool>,
     over: Notify,
+    /// A lock that waits for providers has to be done soon.
+    hurry: Notify,
     stop: watch::Sender<bool>,
 }
 
@@ -44,8 +56,8 @@ pub(super) struct Session {
 enum Now {
     Unlocked(Held),
     /// Everything was let go of, and this process is about to begin anew. It is not unlocked any more.
-    Leaving,
-    Locked,
+    Leaving(LockReason),
+    Locked(LockReason),
 }
 
 #[derive(Debug)]
@@ -69,22 +81,23 @@ pub(super) enum NotUnlocked {
 
 impl Session {
     pub(super) fn new(
-        is_locked: bool,
+        locked_because: Option<LockReason>,
         surroundings: Surroundings,
         counters: Arc<Counters>,
         stop: watch::Sender<bool>,
     ) -> Self {
         let session = Self {
-            now: Mutex::new(Now::Locked),
+            now: Mutex::new(Now::Locked(locked_because.unwrap_or(LockReason::Unknown))),
             surroundings,
             counters,
             locking: tokio::sync::Mutex::default(),
             unlocking: tokio::sync::Mutex::default(),
-            unlocked: Notify::new(),
+            unlocked: watch::Sender::new(locked_because.is_none()),
             over: Notify::new(),
+            hurry: Notify::new(),
             stop,
         };
-        if !is_locked {
+        if locked_because.is_none() {
             *session.now() = Now::Unlocked(session.hold(None));
         }
         session
@@ -95,7 +108,7 @@ impl Session {
         match &mut *self.now() {
             Now::Unlocked(held) => {
                 let now = since_boot();
-                if held.clocks.is_over(now) {
+                if held.clocks.over(now).is_some() {
                     // After a sleep a client may be here before the timer is.
                     self.over.notify_one();
                     return None;
@@ -103,7 +116,7 @@ impl Session {
                 held.clocks.used(now);
                 Some(Arc::clone(&held.engine))
             }
-            Now::Leaving | Now::Locked => None,
+            Now::Leaving(_) | Now::Locked(_) => None,
         }
     }
 
@@ -111,27 +124,48 @@ impl Session {
     pub(super) fn look(&self) -> Option<Arc<Engine>> {
         match &*self.now() {
             Now::Unlocked(held) => Some(Arc::clone(&held.engine)),
-            Now::Leaving | Now::Locked => None,
+            Now::Leaving(_) | Now::Locked(_) => None,
         }
     }
 
     pub(super) fn state(&self) -> State {
-        match &*self.now() {
-            Now::Unlocked(_) => State::Unlocked,
-            Now::Leaving | Now::Locked => State::Locked,
+        if self.locked_because().is_none() { State::Unlocked } else { State::Locked }
+    }
+
+    /// Why it is locked; `None` while it is not.
+    pub(super) fn locked_because(&self) -> Option<LockReason> {
+        match *self.now() {
+            Now::Unlocked(_) => None,
+            Now::Leaving(reason) | Now::Locked(reason) => Some(reason),
         }
     }
 
-    /// Whether this process has something in memory that it shall not have any more.
-    pub(super) fn is_leaving(&self) -> bool {
-        matches!(*self.now(), Now::Leaving)
+    /// Why this process has something in memory that it shall not have any more, if it does.
+    pub(super) fn leaves_because(&self) -> Option<LockReason> {
+        match *self.now() {
+            Now::Leaving(reason) => Some(reason),
+            Now::Unlocked(_) | Now::Locked(_) => None,
+        }
+    }
+
+    /// Waits until it is unlocked.
+    pub(super) async fn unlocked(&self) {
+        // It ends with this session only.
+        self.unlocked.subscribe().wait_for(|unlocked| *unlocked).await.ok();
     }
 
     /// How long it is until the agent locks by itself.
     pub(super) fn left(&self) -> Option<Duration> {
         match &*self.now() {
             Now::Unlocked(held) => held.clocks.left(since_boot()),
-            Now::Leaving | Now::Locked => None,
+            Now::Leaving(_) | Now::Locked(_) => None,
+        }
+    }
+
+    fn over(&self) -> Option<LockReason> {
+        match &*self.now() {
+            Now::Unlocked(held) => held.clocks.over(since_boot()),
+            Now::Leaving(_) | Now::Locked(_) => None,
         }
     }
 
@@ -139,34 +173,50 @@ impl Session {
     /// providers still owe is saved first, so that no renewed refresh token is lost.
     ///
     /// To be run to its end, whoever wanted it.
-    pub(super) async fn lock(&self) {
-        let _turn = self.locking.lock().await;
+    pub(super) async fn lock(&self, because: LockReason) {
+        let patience = patience_before(because);
+        let _turn = tokio::select! {
+            biased;
+            turn = self.locking.lock() => turn,
+            never = self.hurry_after(patience) => match never {},
+        };
         let before = {
             let mut now = self.now();
             if !matches!(*now, Now::Unlocked(_)) {
                 return;
             }
-            std::mem::replace(&mut *now, Now::Leaving)
+            std::mem::replace(&mut *now, Now::Leaving(because))
         };
-        if let Now::Unlocked(held) = before
-            && timeout(SETTLE, held.engine.settled()).await.is_err()
-        {
-            tracing::warn!("a provider did not answer before the agent was locked");
+        tracing::info!(?because, "locking");
+        if let Now::Unlocked(held) = before {
+            tokio::select! {
+                biased;
+                () = held.engine.settled() => {}
+                () = sleep(patience) => tracing::warn!("a provider did not answer in {patience:?}"),
+                () = self.hurry.notified() => tracing::warn!("the machine did not wait for a provider"),
+            }
         }
         self.stop.send_replace(true);
     }
 
+    /// Has a lock that is under way come to its end.
+    async fn hurry_after(&self, patience: Duration) -> Infallible {
+        sleep(patience).await;
+        self.hurry.notify_one();
+        std::future::pending().await
+    }
+
     /// Locks when a clock has run down. Ends with that, as this process does.
     pub(super) async fn lock_in_time(&self) {
+        let mut unlocked = self.unlocked.subscribe();
         loop {
-            let wait = match self.left() {
-                Some(left) if left.is_zero() => return self.lock().await,
-                Some(left) => left.min(LONGEST_SLEEP),
-                None => Duration::MAX,
-            };
+            if let Some(reason) = self.over() {
+                return self.lock(reason).await;
+            }
+            let wait = self.left().map_or(Duration::MAX, |left| left.min(LONGEST_SLEEP));
             tokio::select! {
                 () = sleep(wait) => {}
-                () = self.unlocked.notified() => {}
+                Ok(()) = unlocked.changed() => {}
                 () = self.over.notified() => {}
             }
         }
@@ -178,7 +228,7 @@ impl Session {
     /// To be run to its end, whoever wanted it: each failure counts.
     pub(super) async fn unlock(&self, secret: Option<SecretString>) -> Result<(), NotUnlocked> {
         let mut attempts = self.unlocking.lock().await;
-        if self.is_leaving() {
+        if self.leaves_because().is_some() {
             return Err(NotUnlocked::Leaving);
         }
         if secret.is_some() {
@@ -203,13 +253,13 @@ impl Session {
         attempts.succeeded();
         let mut now = self.now();
         match &mut *now {
-            Now::Leaving => return Err(NotUnlocked::Leaving),
-            Now::Locked => *now = Now::Unlocked(self.hold(opened)),
+            Now::Leaving(_) => return Err(NotUnlocked::Leaving),
+            Now::Locked(_) => *now = Now::Unlocked(self.hold(opened)),
             // It had no way into the vault, or not into the vault as it is now.
             Now::Unlocked(held) => held.opened = opened.or_else(|| held.opened.take()),
         }
         drop(now);
-        self.unlocked.notify_one();
+        self.unlocked.send_replace(true);
         Ok(())
     }
 

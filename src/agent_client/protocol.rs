@@ -488,6 +488,26 @@ pub enum State {
     Unknown,
 }
 
+/// Why the agent was locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LockReason {
+    /// Somebody asked for it.
+    Asked,
+    /// Nobody had asked for a token for as long as was allowed.
+    Idle,
+    /// It had been unlocked for as long as was allowed.
+    Limit,
+    /// The user's session was locked.
+    SessionLock,
+    /// The machine was about to sleep.
+    Suspend,
+    /// A reason of another version.
+    #[serde(other)]
+    Unknown,
+}
+
 /// What the agent holds and does. No member holds a secret.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
@@ -503,6 +523,8 @@ pub struct Status {
     pub pid: u32,
     /// Whether it serves.
     pub state: State,
+    /// Why it is locked; `null` while it is not.
+    pub locked_because: Option<LockReason>,
     /// Where it listens.
     pub socket: String,
     /// Since when, in seconds since 1970.

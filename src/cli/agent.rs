@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::arguments::{Agent, AgentCommand, LockOptions};
@@ -19,18 +20,25 @@ use super::output::{FAINT, Output, STRONG};
 use super::settings::Settings;
 use super::state::DefaultAccounts;
 use super::{runtime, via_agent};
-use crate::agent::{self, BoundSocket, Ended, Legacy, LockAfter, SocketError, Surroundings};
-use crate::agent_client::protocol::Hello;
+use crate::agent::{self, BoundSocket, Ended, Legacy, LockAfter, LockOn, SocketError, Surroundings};
+use crate::agent_client::protocol::{Hello, LockReason};
 use crate::agent_client::{AgentClient, CallError, socket_path};
 use crate::config::AgentConfig;
 use crate::error::{CacheError, Error, Unavailable};
 use crate::options::TokenCachePersistenceOptions;
-use crate::process;
+use crate::process::{self, NotBegun, ending};
 use crate::store::vault::Unattended;
 use crate::time::{self, Length, SystemClock};
 
 /// The option by which an agent tells the one that takes its place where the socket is.
 const LEGACY: &str = "--legacy=";
+
+/// What an agent that was locked leaves to the one that takes its place.
+#[derive(Deserialize, Serialize)]
+struct Left {
+    socket: Legacy,
+    locked_because: LockReason,
+}
 
 /// How long a lock waits for what blocks. Clients wait with it.
 const FAREWELL_OF_A_LOCK: Duration = Duration::from_secs(1);
@@ -57,28 +65,40 @@ fn serve(arguments: &Agent, settings: &Settings, output: Output) -> Result<(), F
     }
     let config = settings.config()?;
     let lock_after = lock_after(&arguments.lock, &config.agent)?;
-    let socket = match &arguments.legacy {
-        Some(legacy) => {
+    let left = arguments.legacy.as_deref().map(read_legacy).transpose()?;
+    let socket = match &left {
+        Some(left) => {
             process::name_anew(env!("CARGO_PKG_NAME"));
-            BoundSocket::inherit(&read_legacy(legacy)?)?
+            BoundSocket::inherit(&left.socket)?
         }
         None => BoundSocket::open(&socket_path(&settings.places.state))?,
     };
     process::harden();
+    ending::remember().map_err(Failure::file("listening for", "signals"))?;
     let surroundings = Surroundings {
         cache: settings.cache.clone(),
         clock: Arc::new(SystemClock),
         defaults: Arc::new(Defaults(unattended(settings))),
         lock_after,
+        lock_on: lock_on(&arguments.lock, &config.agent),
         places: settings.places.clone(),
         policy: config.policy,
     };
-    let mut is_locked = arguments.legacy.is_some();
-    while serve_once(&socket, surroundings.clone(), is_locked, arguments.detached, output)? == Ended::Locked {
+    let mut locked_because = left.map(|left| left.locked_because);
+    loop {
+        let ended = serve_once(&socket, surroundings.clone(), locked_because, arguments.detached, output)?;
+        let (because, _suspend) = match ended {
+            Ended::Locked { because, suspend } => (because, suspend),
+            Ended::Stopped => break,
+        };
         // What libraries copied and freed goes only with the whole memory.
-        let error = begin_anew(&socket);
-        tracing::warn!(%error, "locked, but not begun anew: freed memory may still hold copies");
-        is_locked = true;
+        match begin_anew(&socket, because) {
+            NotBegun::Ending => break,
+            NotBegun::Failed(error) => {
+                tracing::warn!(%error, "locked, but not begun anew: freed memory may still hold copies");
+            }
+        }
+        locked_because = Some(because);
     }
     Ok(())
 }
@@ -86,7 +106,7 @@ fn serve(arguments: &Agent, settings: &Settings, output: Output) -> Result<(), F
 fn serve_once(
     socket: &BoundSocket,
     surroundings: Surroundings,
-    is_locked: bool,
+    locked_because: Option<LockReason>,
     detached: bool,
     output: Output,
 ) -> Result<Ended, Failure> {
@@ -101,32 +121,33 @@ fn serve_once(
             // The one who waits for us sees the end of the pipe.
             leave_output().ok();
         } else {
-            let state = if is_locked { "locked, listening at" } else { "listening at" };
+            let state = if locked_because.is_some() { "locked, listening at" } else { "listening at" };
             output.remark(&format!("{FAINT}{state}{FAINT:#} {}", socket.path().display())).ok();
         }
     };
-    let ended = runtime.block_on(agent::serve(socket, surroundings, is_locked, ready));
+    let ended = runtime.block_on(agent::serve(socket, surroundings, locked_because, ready));
     match ended {
         // What providers owed is saved. A keyring that hangs does not keep secrets in memory.
-        Ok(Ended::Locked) => runtime.shutdown_timeout(FAREWELL_OF_A_LOCK),
+        Ok(Ended::Locked { .. }) => runtime.shutdown_timeout(FAREWELL_OF_A_LOCK),
         // What is being written is written.
         Ok(Ended::Stopped) | Err(_) => drop(runtime),
     }
     ended.map_err(Failure::file("listening at", socket.path()))
 }
 
-fn begin_anew(socket: &BoundSocket) -> io::Error {
-    let legacy = socket.bequeath().and_then(|legacy| Ok(serde_json::to_string(&legacy)?));
+fn begin_anew(socket: &BoundSocket, locked_because: LockReason) -> NotBegun {
+    let left = socket.bequeath().map(|socket| Left { socket, locked_because });
+    let legacy = left.and_then(|left| Ok(serde_json::to_string(&left)?));
     let legacy = match legacy {
         Ok(legacy) => OsString::from(format!("{LEGACY}{legacy}")),
-        Err(error) => return error,
+        Err(error) => return NotBegun::Failed(error),
     };
     let is_older = |argument: &OsString| argument.as_encoded_bytes().starts_with(LEGACY.as_bytes());
     let given = std::env::args_os().skip(1).filter(|argument| !is_older(argument));
     process::begin_anew(given.chain([legacy]))
 }
 
-fn read_legacy(text: &str) -> Result<Legacy, Failure> {
+fn read_legacy(text: &str) -> Result<Left, Failure> {
     serde_json::from_str(text).map_err(|_| Failure::usage("--legacy is for the agent itself", "leave it out"))
 }
 
@@ -140,6 +161,14 @@ fn lock_after(options: &LockOptions, config: &AgentConfig) -> Result<LockAfter, 
         idle: chosen(&options.lock_after_idle, config.lock_after_idle)?,
         whole: chosen(&options.lock_after, config.lock_after)?,
     })
+}
+
+/// Either may say no.
+fn lock_on(options: &LockOptions, config: &AgentConfig) -> LockOn {
+    LockOn {
+        session_lock: !options.no_lock_on_session_lock && config.lock_on_session_lock.unwrap_or(true),
+        suspend: !options.no_lock_on_suspend && config.lock_on_suspend.unwrap_or(true),
+    }
 }
 
 /// The settings where nobody is to be asked for a passphrase.
@@ -163,8 +192,8 @@ fn start(lock: &LockOptions, settings: &Settings, output: Output) -> Result<(), 
     let program = std::env::current_exe().map_err(Failure::file("finding", "this program"))?;
     let mut child = Command::new(&program)
         .args(["agent", "--detached", "--json"])
-        .args(lock.lock_after_idle.iter().map(|limit| format!("--lock-after-idle={limit}")))
-        .args(lock.lock_after.iter().map(|limit| format!("--lock-after={limit}")))
+        .args(lock.words())
+        .args(&settings.given)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -6,6 +6,7 @@ use tokio::runtime::Runtime;
 
 use super::failure::Failure;
 use crate::error::Error;
+use crate::process::ending;
 
 /// Does the work on this thread. Ctrl-C drops it, which leaves the cache sound and its lock free.
 pub(super) fn wait_for<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
@@ -19,7 +20,7 @@ pub(super) fn finish<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
             // A cached token is there at once, and nothing is set up for signals.
             biased;
             done = work => Ok(done),
-            () = interrupted() => Err(Failure::Cancelled),
+            () = async { ending::interrupted().await } => Err(Failure::Cancelled),
         }
     })
 }
@@ -31,8 +32,7 @@ pub(super) fn until_interrupted(
     start()?.block_on(async {
         tokio::select! {
             biased;
-            () = interrupted() => Ok(()),
-            () = terminated() => Ok(()),
+            () = ending::asked_for() => Ok(()),
             failed = work => match failed? {},
         }
     })
@@ -44,28 +44,6 @@ pub(super) fn start() -> Result<Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(Failure::file("starting", "the runtime"))
-}
-
-#[cfg(unix)]
-async fn terminated() {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    match signal(SignalKind::terminate()) {
-        Ok(mut signals) => _ = signals.recv().await,
-        Err(_) => std::future::pending().await,
-    }
-}
-
-#[cfg(not(unix))]
-async fn terminated() {
-    std::future::pending::<()>().await;
-}
-
-async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // No signal can be waited for here, so the system's own way of ending us stays.
-        std::future::pending::<()>().await;
-    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub(super) struct Settings {
     vault: OnceLock<Vault>,
     /// The options of this call that a next command needs as well.
     pub(super) to_repeat: Vec<String>,
+    /// The same as words that no shell reads.
+    pub(super) given: Vec<String>,
 }
 
 impl Settings {
@@ -82,6 +84,7 @@ impl Settings {
                 .map(|chosen| chosen.parse(TenantId::parse))
                 .transpose()?,
             to_repeat: given.to_repeat(),
+            given: given.words(),
         })
     }
 
@@ -180,6 +183,23 @@ impl Settings {
 impl GlobalOptions {
     /// The options that the next command needs as well, to mean the same cache and provider.
     pub(super) fn to_repeat(&self) -> Vec<String> {
+        let option = |(name, value): (&str, Option<&str>)| match value {
+            Some(value) => format!("--{name} {}", shell_word(value)),
+            None => format!("--{name}"),
+        };
+        self.given().into_iter().map(option).collect()
+    }
+
+    /// The same as words that no shell reads.
+    fn words(&self) -> Vec<String> {
+        let word = |(name, value): (&str, Option<&str>)| match value {
+            Some(value) => format!("--{name}={value}"),
+            None => format!("--{name}"),
+        };
+        self.given().into_iter().map(word).collect()
+    }
+
+    fn given(&self) -> Vec<(&'static str, Option<&str>)> {
         let options = [
             ("cache", self.cache.as_deref()),
             ("store", self.store.map(store_name)),
@@ -187,13 +207,8 @@ impl GlobalOptions {
             ("tenant", self.tenant.as_deref()),
             ("client-id", self.client_id.as_deref()),
         ];
-        let given = options.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        let mut all: Vec<String> =
-            given.map(|(name, value)| format!("--{name} {}", shell_word(value))).collect();
-        if self.disable_instance_discovery {
-            all.push("--disable-instance-discovery".to_owned());
-        }
-        all
+        let given = options.into_iter().filter(|(_, value)| value.is_some());
+        given.chain(self.disable_instance_discovery.then_some(("disable-instance-discovery", None))).collect()
     }
 }
 
@@ -367,6 +382,7 @@ mod tests {
             given.to_repeat(),
             [r"--cache 'it'\''s mine'", "--store plaintext", "--disable-instance-discovery"]
         );
+        assert_eq!(given.words(), ["--cache=it's mine", "--store=plaintext", "--disable-instance-discovery"]);
         assert!(GlobalOptions::default().to_repeat().is_empty());
     }
 }

@@ -5,6 +5,7 @@ mod clients;
 mod conversation;
 mod doors;
 mod keyring;
+mod memory;
 mod person;
 mod private_network;
 mod run;
@@ -31,6 +32,7 @@ pub(crate) use self::clients::{
 pub(crate) use self::conversation::{Answer, converse, converse_openly};
 pub(crate) use self::doors::{Reply, Served, first_line};
 pub(crate) use self::fake_sign_in::{fake_sign_in, scope_of};
+pub(crate) use self::memory::{found_in, names, secrets_of};
 pub(crate) use self::person::{Person, browse, follow, on_a_terminal, wait_for_file};
 pub(crate) use self::private_network::PrivateNetwork;
 pub(crate) use self::run::{Run, run};
@@ -206,7 +208,7 @@ impl World {
     }
 }
 
-/// Where no session bus is, and so no keyring.
+/// Where no bus is, and so no keyring and no logind.
 pub(crate) const NO_BUS: &str = "unix:path=/nonexistent";
 
 /// `tokenkeep` for the owner of this home folder.
@@ -221,6 +223,8 @@ pub(crate) fn in_home(program: &Path, home: &Path) -> Command {
     if let Some(bus) = std::env::var_os("DBUS_SESSION_BUS_ADDRESS") {
         command.env("DBUS_SESSION_BUS_ADDRESS", bus);
     }
+    // this machine may sleep, and lock its screen
+    command.env("DBUS_SYSTEM_BUS_ADDRESS", NO_BUS);
     command
 }
 

@@ -9,7 +9,7 @@ use super::super::settings::Settings;
 use super::super::{runtime, times, via_agent};
 use super::unreachable;
 use crate::agent_client::CallError;
-use crate::agent_client::protocol::{Client, HeldCache, NextRefresh, State, Status};
+use crate::agent_client::protocol::{Client, HeldCache, LockReason, NextRefresh, State, Status};
 use crate::time::{Clock as _, SystemClock, UnixTime};
 
 /// How often a person sees it anew.
@@ -52,7 +52,7 @@ fn show(status: &Status, output: Output) -> Result<(), Failure> {
 fn in_words(status: &Status, now: UnixTime) -> String {
     let counters = &status.counters;
     let state = match status.state {
-        State::Locked => "locked",
+        State::Locked => locked_because(status.locked_because),
         State::Unlocked => "unlocked",
         State::Unknown => "unknown",
     };
@@ -116,6 +116,16 @@ fn in_words(status: &Status, now: UnixTime) -> String {
         lines.push(table(&headings, &rows(&status.clients, row)));
     }
     lines.join("\n")
+}
+
+const fn locked_because(reason: Option<LockReason>) -> &'static str {
+    match reason {
+        Some(LockReason::Idle) => "locked when nobody had asked for long",
+        Some(LockReason::Limit) => "locked after its time",
+        Some(LockReason::SessionLock) => "locked with the screen",
+        Some(LockReason::Suspend) => "locked for a suspend",
+        Some(LockReason::Asked | LockReason::Unknown) | None => "locked",
+    }
 }
 
 fn rows<T>(items: &[T], row: impl Fn(&T) -> Vec<String>) -> Vec<Vec<String>> {

@@ -32,6 +32,28 @@ pub(in super::super) struct LockOptions {
     /// Lock this time after it was unlocked, such as 8h, whatever happens; a machine's sleep counts
     #[arg(long, value_name = "DURATION")]
     pub(in super::super) lock_after: Option<String>,
+
+    /// Stay unlocked when the machine sleeps
+    #[arg(long)]
+    pub(in super::super) no_lock_on_suspend: bool,
+
+    /// Stay unlocked when the screen is locked
+    #[arg(long)]
+    pub(in super::super) no_lock_on_session_lock: bool,
+}
+
+#[cfg(unix)]
+impl LockOptions {
+    /// The same for another process.
+    pub(in super::super) fn words(&self) -> Vec<String> {
+        let limits = [("after-idle", &self.lock_after_idle), ("after", &self.lock_after)];
+        let limits = limits.into_iter().filter_map(|(name, limit)| Some((name, limit.as_ref()?)));
+        let mut words: Vec<String> = limits.map(|(name, limit)| format!("--lock-{name}={limit}")).collect();
+        let refusals = [("suspend", self.no_lock_on_suspend), ("session-lock", self.no_lock_on_session_lock)];
+        let refusals = refusals.into_iter().filter(|(_, is_given)| *is_given);
+        words.extend(refusals.map(|(name, _)| format!("--no-lock-on-{name}")));
+        words
+    }
 }
 
 #[cfg_attr(not(unix), allow(dead_code, reason = "it says that it does not run here"))]

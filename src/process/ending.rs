@@ -1,0 +1,114 @@
+//! How somebody asks this program to end: SIGTERM, Ctrl-C, and whatever else [`ask`]s.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[cfg(unix)]
+use libc::{SIGINT, SIGTERM, c_int};
+
+static ASKED_FOR: AtomicBool = AtomicBool::new(false);
+
+/// Listens from now on, and is done once somebody wants this program to end.
+pub(crate) fn asked_for() -> impl Future<Output = ()> {
+    let (interrupted, terminated) = (interrupted(), terminated());
+    async {
+        tokio::select! {
+            () = interrupted => {}
+            () = terminated => {}
+        }
+    }
+}
+
+/// The same for Ctrl-C alone.
+pub(crate) fn interrupted() -> impl Future<Output = ()> {
+    #[cfg(unix)]
+    let listening = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt());
+    #[cfg(windows)]
+    let listening = tokio::signal::windows::ctrl_c();
+    come(listening.map(|mut signals| async move { signals.recv().await }))
+}
+
+/// What a system sends that ends programs: SIGTERM, and on Windows the end of the console.
+fn terminated() -> impl Future<Output = ()> {
+    #[cfg(unix)]
+    let listening = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    #[cfg(windows)]
+    let listening = tokio::signal::windows::ctrl_close();
+    come(listening.map(|mut signals| async move { signals.recv().await }))
+}
+
+async fn come(listening: io::Result<impl Future<Output = Option<()>>>) {
+    match listening {
+        Ok(signal) => _ = signal.await,
+        // It cannot be listened for here, so the system's own way of ending us stays.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Asks this program to end, or notes that somebody did.
+#[cfg(unix)]
+pub(crate) fn ask() {
+    ASKED_FOR.store(true, Ordering::SeqCst);
+}
+
+/// Whether this program was [`ask`]ed to end.
+#[cfg(unix)]
+pub(crate) fn was_asked_for() -> bool {
+    ASKED_FOR.load(Ordering::SeqCst)
+}
+
+/// From now on a signal is noted also while nobody listens.
+///
+/// # Errors
+/// When the system refuses.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "a signal handler")]
+pub(crate) fn remember() -> io::Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        // SAFETY: storing an atomic is allowed in a handler, and `ask` does no more.
+        unsafe { signal_hook_registry::register(signal, ask) }?;
+    }
+    Ok(())
+}
+
+/// As long as it lives a signal ends this program at once, as it ends one that has only just started.
+#[cfg(unix)]
+pub(super) struct AtOnce(Vec<(c_int, libc::sigaction)>);
+
+#[cfg(unix)]
+impl AtOnce {
+    pub(super) fn from_now_on() -> io::Result<Self> {
+        let by_default = |signal| Ok((signal, replace(signal, &by_default())?));
+        [SIGINT, SIGTERM].into_iter().map(by_default).collect::<io::Result<_>>().map(Self)
+    }
+}
+
+#[cfg(unix)]
+impl Drop for AtOnce {
+    fn drop(&mut self) {
+        for (signal, before) in &self.0 {
+            replace(*signal, before).ok();
+        }
+    }
+}
+
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "an action has members that differ from system to system")]
+fn by_default() -> libc::sigaction {
+    // SAFETY: numbers and an optional function; zeros are no flags and an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = libc::SIG_DFL;
+    action
+}
+
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "sigaction takes pointers")]
+fn replace(signal: c_int, action: &libc::sigaction) -> io::Result<libc::sigaction> {
+    let mut before = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: both pointers are good, and `before` is written if the call succeeds.
+    if unsafe { libc::sigaction(signal, action, before.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded.
+    Ok(unsafe { before.assume_init() })
+}

@@ -1,0 +1,240 @@
+//! The agent locks when the machine sleeps and when the screen is locked, where logind says so.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use emulator::{Answer, Script, USER_ONE};
+use rustix::process::getuid;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Agent, GRAPH, SCOPE, World, found_in, names, post, proofs, read_reply, report, repository, secrets_of,
+};
+
+/// python-dbusmock's logind on a bus of its own; `tests/support/logind.py` says what it understands.
+struct Logind {
+    child: Child,
+    orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Logind {
+    /// With session 1, which is this user's, and session 2 of somebody else.
+    fn of(world: &World) -> Self {
+        let mut child = Command::new(repository().join("tests/support/logind.py"))
+            .arg(world.home())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let orders = child.stdin.take();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        let mut logind = Self { child, orders, answers, address: String::new() };
+        logind.address = serde_json::from_value(logind.answer()).unwrap();
+        logind.tell("session 2 54321");
+        logind.tell(&format!("session 1 {}", getuid().as_raw()));
+        logind
+    }
+
+    fn tell(&mut self, order: &str) -> Value {
+        writeln!(self.orders.as_ref().unwrap(), "{order}").unwrap();
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Value {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("logind.py: {error}: {line:?}"))
+    }
+
+    /// An agent on this bus. One that locks on a suspend is ready to.
+    fn agent(&mut self, world: &World, args: &[&str]) -> Agent {
+        let mut command = world.command(&[&["agent", "-vv"], args].concat());
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", &self.address);
+        let agent = Agent::start(&mut command, &world.agent_socket());
+        if !args.contains(&"--no-lock-on-suspend") {
+            self.wait_for_inhibitors(1);
+        }
+        agent
+    }
+
+    fn wait_for_inhibitors(&mut self, count: usize) {
+        while self.tell("inhibitors").as_array().unwrap().len() != count {
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Logind {
+    fn drop(&mut self) {
+        // It ends with its orders, and everything that it started.
+        drop(self.orders.take());
+        self.child.wait().ok();
+    }
+}
+
+fn wait_until_locked(agent: &Agent) -> Value {
+    loop {
+        // While it lets go of its connections some of the questions break off.
+        let reply = agent.get("/v1/status");
+        if reply.status == 200 && reply.body["state"] == "locked" {
+            return reply.body["locked_because"].clone();
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn before_the_machine_sleeps_nothing_is_left_in_memory() {
+    let world = World::plaintext();
+    world.login(USER_ONE, &[]);
+    let token = world.run(&["token", "--scope", SCOPE]).ok().token();
+    let secrets = secrets_of(&world, &token);
+    let mut logind = Logind::of(&world);
+    let agent = logind.agent(&world, &[]);
+    assert_eq!(agent.status()["locked_because"], json!(null));
+    let rounds = proofs(40);
+    for _ in 0..rounds {
+        world.run(&["token", "--scope", SCOPE]).ok();
+        assert_eq!(found_in(agent.pid(), &secrets), names(&secrets), "or looking would prove nothing");
+        let inhibitors = logind.tell("inhibitors");
+        assert_eq!(inhibitors, json!([["sleep", "tokenkeep", "Tokens are wiped from memory", "delay"]]));
+
+        logind.tell("suspend");
+        // As soon as nothing puts it off the machine sleeps, with what is in memory then.
+        logind.wait_for_inhibitors(0);
+        assert_eq!(found_in(agent.pid(), &secrets), BTreeSet::new());
+        logind.tell("resume");
+        assert_eq!(wait_until_locked(&agent), "suspend");
+        assert!(world.run(&["agent", "status"]).ok().stdout.contains(", locked for a suspend, "));
+        assert_eq!(logind.tell("inhibitors"), json!([]), "locked there is nothing to wait for");
+        world.run(&["token", "--scope", SCOPE]).exits(7);
+
+        world.run(&["agent", "unlock"]).ok();
+        logind.wait_for_inhibitors(1);
+    }
+    report("agent-logind", &format!("agent: {rounds} suspends, secrets in memory once they go on: 0"));
+}
+
+#[test]
+fn an_agent_that_is_unlocked_while_the_machine_falls_asleep_locks_again() {
+    let world = World::plaintext();
+    let mut logind = Logind::of(&world);
+    let agent = logind.agent(&world, &[]);
+    logind.tell("suspend");
+    assert_eq!(wait_until_locked(&agent), "suspend");
+    world.run(&["agent", "lock"]).ok();
+    logind.tell("suspending true");
+    world.run(&["agent", "unlock"]).ok();
+    assert_eq!(wait_until_locked(&agent), "suspend");
+    logind.wait_for_inhibitors(0);
+}
+
+#[test]
+fn a_provider_that_hangs_does_not_keep_the_machine_awake() {
+    let world = World::plaintext();
+    world.login(USER_ONE, &[]);
+    let mut logind = Logind::of(&world);
+    for lock_first in [false, true] {
+        let agent = logind.agent(&world, &[]);
+        let kind = "token.refresh_token";
+        world.emulator.script(Script::once(Answer::Normal).kind(kind).held());
+        let mut asking = agent.connect();
+        let mut ask = world.agent_question();
+        ask["scopes"] = json!([GRAPH]);
+        ask["force_refresh"] = json!(true);
+        asking.write_all(post("/v1/token", &ask).as_bytes()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(world.emulator.wait_for(kind, 1 + usize::from(lock_first)));
+        let mut locking = agent.connect();
+        if lock_first {
+            locking.write_all(post("/v1/lock", &json!({})).as_bytes()).unwrap();
+            while agent.get("/v1/hello").ok()["state"] != "locked" {
+                std::thread::yield_now();
+            }
+        }
+        logind.tell("suspend");
+        logind.wait_for_inhibitors(0);
+        if lock_first {
+            read_reply(&mut locking).ok();
+        }
+        let because = if lock_first { "asked" } else { "suspend" };
+        assert_eq!(wait_until_locked(&agent), because);
+        world.emulator.release();
+        agent.terminate();
+        let (code, said) = agent.ended();
+        assert_eq!(code, Some(0));
+        let waited = if lock_first { "the machine did not wait for a provider" } else { "in 2s" };
+        assert!(said.contains(waited), "{said}");
+    }
+}
+
+#[test]
+fn a_locked_screen_of_this_user_locks_and_nobody_elses_does() {
+    let world = World::plaintext();
+    let mut logind = Logind::of(&world);
+    for (order, args) in [("lock 1", &[][..]), ("hint 1 true", &[]), ("lock 1", &["--no-lock-on-suspend"])] {
+        let agent = logind.agent(&world, args);
+        // It has looked at the first one before it asks about the second.
+        logind.tell("asked 2");
+        logind.tell("asked 2");
+        logind.tell("hint 1 false");
+        assert_eq!(logind.tell(&format!("spoof 1 {}", agent.pid())), true);
+        logind.tell("asked 2");
+        assert_eq!(agent.status()["state"], "unlocked");
+
+        logind.tell(order);
+        assert_eq!(wait_until_locked(&agent), "session_lock");
+        logind.wait_for_inhibitors(0);
+        drop(agent);
+        logind.tell("hint 1 false");
+    }
+}
+
+#[test]
+fn who_does_not_want_that_is_not_locked() {
+    let world = World::plaintext();
+    let mut logind = Logind::of(&world);
+    let agent = logind.agent(&world, &["--no-lock-on-session-lock"]);
+    logind.tell("lock 1");
+    logind.tell("hint 1 true");
+    logind.tell("suspend");
+    assert_eq!(wait_until_locked(&agent), "suspend");
+    drop(agent);
+
+    let neither = ["--no-lock-on-session-lock", "--no-lock-on-suspend"];
+    let agent = logind.agent(&world, &neither);
+    logind.tell("suspend");
+    logind.tell("lock 1");
+    assert_eq!(logind.tell(&format!("spoof 1 {}", agent.pid())), false, "it is not on the bus at all");
+    assert_eq!(agent.status()["state"], "unlocked");
+}
+
+#[test]
+fn without_a_bus_or_when_it_dies_the_agent_goes_on() {
+    let world = World::plaintext();
+    world.login(USER_ONE, &[]);
+    let served = |agent: &Agent| agent.token(&world, &json!({"scopes": [SCOPE]})).ok();
+    let agent = Agent::start(
+        world.command(&["agent", "-vv"]).env("DBUS_SYSTEM_BUS_ADDRESS", "nonsense"),
+        &world.agent_socket(),
+    );
+    served(&agent);
+    agent.terminate();
+    let (code, said) = agent.ended();
+    assert_eq!(code, Some(0));
+    assert_eq!(said.matches(" DEBUG ").count(), 1, "{said}");
+
+    let mut logind = Logind::of(&world);
+    let agent = logind.agent(&world, &[]);
+    logind.tell("down");
+    served(&agent);
+    logind.tell("up");
+    logind.tell(&format!("session 1 {}", getuid().as_raw()));
+    logind.wait_for_inhibitors(1);
+    served(&agent);
+    logind.tell("suspend");
+    assert_eq!(wait_until_locked(&agent), "suspend");
+}
