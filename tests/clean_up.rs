@@ -19,7 +19,9 @@ use tokenkeep::revocation::{Everywhere, Memory, dead_entries, removal_of};
 use tokenkeep::store::Store;
 use tokenkeep::time::Deadline;
 
-use crate::support::{GRAPH, PrivateNetwork, Run, SCOPE, World, node, proofs, python, report, request, run};
+use crate::support::{
+    GRAPH, PrivateNetwork, Run, SCOPE, World, azure_cli, node, proofs, python, report, request, run,
+};
 
 const DAY: i64 = 86_400;
 
@@ -477,7 +479,7 @@ fn a_token_that_is_rotated_in_between_survives() {
 
 /// The real clients: they say "sign in" afterwards, and not AADSTS50173.
 #[test]
-fn python_and_node_ask_for_a_sign_in_afterwards_and_not_about_a_dead_grant() {
+fn python_node_and_az_ask_for_a_sign_in_afterwards_and_not_about_a_dead_grant() {
     let network = PrivateNetwork::with_plaintext("clean-up");
     let record = network.file("record.json").to_str().unwrap().to_owned();
     let theirs = network.home().join(".IdentityService/theirs.nocae");
@@ -501,22 +503,31 @@ fn python_and_node_ask_for_a_sign_in_afterwards_and_not_about_a_dead_grant() {
     };
     run_node(&["login", "--user", USER_ONE, "--scope", SCOPE]).ok();
     network.approve(USER_ONE);
+    let run_az = |command: &str, scope: &str| {
+        network.inside(&azure_cli(&[command, "--username", USER_ONE, "--scope", scope]))
+    };
+    run_az("login", SCOPE).ok();
+    let azs = network.home().join(".azure/msal_token_cache.json");
+    network.approve(USER_ONE);
     network.tokenkeep(&["login", "--device-code", "--scope", SCOPE]).ok();
-    for file in [&theirs, &nodes, &network.cache_file()] {
+    for file in [&theirs, &nodes, &azs, &network.cache_file()] {
         age(file, DAY);
     }
     network.control("change-password", Some(json!({ "user": USER_ONE })));
 
     // Without us each of them meets the dead grant.
-    let (kept_theirs, kept_nodes) = (fs::read(&theirs).unwrap(), fs::read(&nodes).unwrap());
+    let [kept_theirs, kept_nodes, kept_azs] = [&theirs, &nodes, &azs].map(|file| fs::read(file).unwrap());
     let args = python_args(GRAPH);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let met = run_python("record_token.py", &args);
     assert!(met.output().contains("AADSTS50173"), "{}", met.output());
     let met = run_node(&["token", "--scope", GRAPH, "--force-refresh"]);
     assert!(met.output().contains("AADSTS50173"), "{}", met.output());
-    fs::write(&theirs, kept_theirs).unwrap();
-    fs::write(&nodes, kept_nodes).unwrap();
+    let met = run_az("token", GRAPH);
+    assert!(met.output().contains("AADSTS50173"), "{}", met.output());
+    for (file, kept) in [(&theirs, kept_theirs), (&nodes, kept_nodes), (&azs, kept_azs)] {
+        fs::write(file, kept).unwrap();
+    }
 
     network.tokenkeep(&["token", "--scope", SCOPE, "--force-refresh"]).exits(3);
     network.forget_requests();
@@ -525,7 +536,9 @@ fn python_and_node_ask_for_a_sign_in_afterwards_and_not_about_a_dead_grant() {
     assert!(!asks.output().contains("AADSTS"), "{}", asks.output());
     let asks = run_node(&["token", "--scope", GRAPH, "--force-refresh"]).exits(3);
     assert!(!asks.output().contains("AADSTS"), "{}", asks.output());
-    assert_eq!(network.requests("token"), 0, "neither sent anything dead");
+    let asks = run_az("token", GRAPH).exits(3);
+    assert!(asks.output().contains("az login") && !asks.output().contains("AADSTS"), "{}", asks.output());
+    assert_eq!(network.requests("token"), 0, "none sent anything dead");
 }
 
 /// A keyring of its own: what other tests keep in theirs is not looked at.
@@ -586,21 +599,24 @@ const DOTNET_ITEM: [&str; 3] = [
     "MsalClientID=Microsoft.Developer.IdentityService",
     "Microsoft.Developer.IdentityService=1.0.0.0",
 ];
+/// All of it stands in .NET's item, too.
+const JAVA_ITEM: [&str; 2] = ["xdg:schema=msal.cache", "MsalClientID=Microsoft.Developer.IdentityService"];
 const NODE_ITEM: [&str; 3] = [
     "xdg:schema=org.freedesktop.Secret.Generic",
     "service=Microsoft.Developer.IdentityService",
     "account=MSALCache",
 ];
 
-/// .NET's item (base64) and Node's, in a real keyring, beside ours.
+/// .NET's and Java's items (base64) and Node's, in a real keyring, beside ours.
 #[test]
 fn items_of_other_tools_in_the_keyring_are_cleared_in_their_own_encoding() {
     let desktop = Desktop::new();
     let planted = desktop.home().join(".IdentityService/planted.nocae");
     let mut documents = Vec::new();
     for (client, label, item) in [
-        (CLIENT_VISUAL_STUDIO, "msal.cache.nocae", DOTNET_ITEM),
-        (CLIENT_APP, "Microsoft.Developer.IdentityService/MSALCache", NODE_ITEM),
+        (CLIENT_VISUAL_STUDIO, "msal.cache.nocae", &DOTNET_ITEM[..]),
+        (CLIENT_APP, "Microsoft.Developer.IdentityService/MSALCache", &NODE_ITEM),
+        (CLIENT_AZURE_CLI, "MSALCache", &JAVA_ITEM),
     ] {
         for user in [USER_ONE, USER_TWO] {
             desktop.login("plaintext", user, &["--cache", "planted", "--client-id", client]);
@@ -608,8 +624,8 @@ fn items_of_other_tools_in_the_keyring_are_cleared_in_their_own_encoding() {
         age(&planted, DAY);
         let document = fs::read_to_string(&planted).unwrap();
         fs::remove_file(&planted).unwrap();
-        let content = if item == DOTNET_ITEM { STANDARD.encode(&document) } else { document.clone() };
-        desktop.keyring(&[&["store", label], &item[..]].concat(), &content);
+        let content = if item == NODE_ITEM { document.clone() } else { STANDARD.encode(&document) };
+        desktop.keyring(&[&["store", label], item].concat(), &content);
         documents.push(serde_json::from_str::<Value>(&document).unwrap());
     }
     for user in [USER_ONE, USER_TWO] {
@@ -618,11 +634,13 @@ fn items_of_other_tools_in_the_keyring_are_cleared_in_their_own_encoding() {
     desktop.world.emulator.change_password(USER_ONE);
     let refused = ["token", "--scope", SCOPE, "--account", USER_ONE, "--force-refresh", "--json"];
     let told = desktop.tokenkeep("platform", &refused).exits(3).json();
-    assert_eq!(told["error"]["removed"].as_array().unwrap().len(), 3, "{told}");
-    let item = |attributes: [&str; 3]| desktop.keyring(&[&["item"], &attributes[..]].concat(), "").stdout;
-    let dotnet = STANDARD.decode(item(DOTNET_ITEM).trim()).expect("still base64");
-    assert_eq!(serde_json::from_slice::<Value>(&dotnet).unwrap(), without_user_one(&documents[0]));
-    assert_eq!(serde_json::from_str::<Value>(&item(NODE_ITEM)).unwrap(), without_user_one(&documents[1]));
+    assert_eq!(told["error"]["removed"].as_array().unwrap().len(), 4, "{told}");
+    let item = |attributes: &[&str]| desktop.keyring(&[&["item"], attributes].concat(), "").stdout;
+    for (attributes, before) in [(&DOTNET_ITEM[..], &documents[0]), (&JAVA_ITEM, &documents[2])] {
+        let kept = STANDARD.decode(item(attributes).trim()).expect("still base64");
+        assert_eq!(serde_json::from_slice::<Value>(&kept).unwrap(), without_user_one(before));
+    }
+    assert_eq!(serde_json::from_str::<Value>(&item(&NODE_ITEM)).unwrap(), without_user_one(&documents[1]));
 }
 
 /// The vault is no other tool's, and is cleared of the other clients' tokens all the same.

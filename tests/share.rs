@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Stdio};
 use emulator::{CLIENT_APP, CLIENT_AZURE_CLI, CLIENT_VISUAL_STUDIO, USER_ONE, USER_TWO};
 use serde_json::{Value, json};
 
-use crate::support::{GRAPH, PrivateNetwork, Run, SCOPE, node, on_a_terminal, python};
+use crate::support::{GRAPH, PrivateNetwork, Run, SCOPE, azure_cli, node, on_a_terminal, python};
 
 /// Each is asked for once, so that every request needs the refresh token.
 const FRESH: [&str; 8] = [
@@ -253,13 +253,9 @@ fn the_azure_cli_has_it_if_plaintext_is_said_to_be_all_right() {
     let network = PrivateNetwork::with_default_names();
     our_login(&network, USER_ONE, CLIENT_AZURE_CLI);
     our_login(&network, USER_TWO, CLIENT_AZURE_CLI);
-    std::fs::create_dir(network.home().join(".azure")).unwrap();
-    let az = |args: &[&str]| {
-        let mut command = python("azure_cli.py");
-        command.args(["--username", USER_ONE]).args(args);
-        network.inside(&command)
-    };
-    az(&[]).exits(3);
+    let az = |scope: &str| network.inside(&azure_cli(&["token", "--username", USER_ONE, "--scope", scope]));
+    let refused = az(SCOPE).exits(3).json();
+    assert!(refused["message"].as_str().unwrap().contains("az login"), "{refused}");
     let share = ["share", "--account", USER_ONE, "--to", "az", "--yes", "--allow-plaintext"];
     let shared = network.tokenkeep(&share).ok();
     assert!(shared.stderr.contains("az login"), "it is told what else az needs: {}", shared.stderr);
@@ -268,16 +264,38 @@ fn the_azure_cli_has_it_if_plaintext_is_said_to_be_all_right() {
     assert_eq!(entries(&document(), "RefreshToken").len(), 1, "one person's");
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
+    network.forget_requests();
     for scope in FRESH {
-        assert_eq!(az(&["--scope", scope]).ok().json()["from_cache"], false);
+        az(scope).ok();
+        az(scope).ok();
         assert_no_twins(&document());
     }
+    assert_eq!((network.requests("token"), network.requests("devicecode")), (FRESH.len(), 0));
     network.tokenkeep(&["token", "--account", USER_ONE, "--force-refresh", "--scope", SCOPE]).ok();
 
     // whichever is the later one by now
     network.tokenkeep(&share).ok();
     assert_no_twins(&document());
-    assert_eq!(az(&["--force-refresh"]).ok().json()["from_cache"], false);
+    az(GRAPH).ok();
+    assert_eq!(network.requests("devicecode"), 0);
+}
+
+#[test]
+fn the_azure_clis_own_login_reaches_the_others_and_none_of_ours_spoils_it() {
+    let network = PrivateNetwork::with_default_names();
+    network.approve(USER_ONE);
+    network.inside(&azure_cli(&["login", "--username", USER_ONE])).ok();
+    network.tokenkeep(&["share", "--from", "az", "--to", "tokenkeep,node", "--yes"]).ok();
+    let record = record(&network);
+    network.forget_requests();
+    for scopes in FRESH.chunks(2) {
+        network.inside(&azure_cli(&["token", "--username", USER_ONE, "--scope", scopes[0]])).ok();
+        node_token(&network, &record, scopes[1]).ok();
+        network.tokenkeep(&["token", "--force-refresh", "--scope", SCOPE]).ok();
+    }
+    assert_eq!(network.requests("devicecode"), 0);
+    assert_no_twins(&nodes(&network));
+    assert_no_twins(&pythons(&network));
 }
 
 #[test]

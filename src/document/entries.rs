@@ -26,6 +26,12 @@ pub struct CachedEntry {
 }
 
 impl TokenCacheDocument {
+    /// How many access tokens there are, of whatever kind and age.
+    #[must_use]
+    pub fn access_token_count(&self) -> usize {
+        self.entities(Section::AccessToken).count()
+    }
+
     /// Every entry of the known sections, without its secret.
     #[must_use]
     pub fn entries(&self) -> Vec<CachedEntry> {
@@ -79,5 +85,6 @@ mod tests {
             ]
         );
         assert!(!format!("{entries:?}").contains("canary"));
+        assert_eq!(TokenCacheDocument::parse(json).unwrap().access_token_count(), 1);
     }
 }

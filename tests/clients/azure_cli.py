@@ -1,47 +1,70 @@
-"""Gets a token as the Azure CLI does: its own msal, on its own plaintext file, by the account's name.
+"""Signs in and gets tokens as the Azure CLI does, by the CLI's own code: azure-cli-core, without its commands.
 
-The CLI itself is large; this is what it does for `az account get-access-token` once azureProfile.json names the user
-and the subscription's tenant.
+  azure_cli.py login --username U            `az login --use-device-code`, approved by the test provider
+  azure_cli.py token --username U --scope S  `az account get-access-token`
 
-Prints {"ok": true, "token", "from_cache"}, or {"ok": false, "error", "message"} with exit code 3 if it would ask for
-`az login`.
+What `az login` writes into azureProfile.json, a subscription of the user, is written here: it would ask Resource Manager.
+Prints {"ok": true, "token", "tenant"}, or {"ok": false, "message"} with exit code 3 if it asks for `az login`.
 """
 
+import argparse
+import json
 import pathlib
+import sys
 
-import msal
-import msal_extensions
+TENANT = "11111111-1111-4111-8111-111111111111"
+SUBSCRIPTION = "99999999-9999-4999-8999-999999999999"
+DEFAULT_SCOPE = "https://management.core.windows.net//.default"
+INTERACTION_REQUIRED = 3
 
-from common import AZURE_CLI, DEFAULT_SCOPE, INTERACTION_REQUIRED, TENANT, parser_of, report
+
+def report(**fields):
+    print(json.dumps(fields), flush=True)
+
+
+def keep_profile(username):
+    subscription = {
+        "id": SUBSCRIPTION,
+        "name": "One",
+        "state": "Enabled",
+        "user": {"name": username, "type": "user"},
+        "isDefault": True,
+        "tenantId": TENANT,
+        "environmentName": "AzureCloud",
+    }
+    folder = pathlib.Path.home() / ".azure"
+    folder.mkdir(exist_ok=True)
+    (folder / "azureProfile.json").write_text(json.dumps({"installationId": TENANT, "subscriptions": [subscription]}))
 
 
 def main():
-    parser = parser_of(__doc__)
-    parser.add_argument("--file", default=pathlib.Path.home() / ".azure" / "msal_token_cache.json")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["login", "token"])
     parser.add_argument("--username", required=True)
-    parser.add_argument("--scope", action="append", help=f"default {DEFAULT_SCOPE}")
-    parser.add_argument("--tenant", default=TENANT)
-    parser.add_argument("--force-refresh", action="store_true")
+    parser.add_argument("--scope", default=DEFAULT_SCOPE)
     args = parser.parse_args()
+    keep_profile(args.username)
 
-    application = msal.PublicClientApplication(
-        AZURE_CLI,
-        authority=f"https://login.microsoftonline.com/{args.tenant}",
-        token_cache=msal_extensions.PersistedTokenCache(msal_extensions.FilePersistence(str(args.file))),
-        client_capabilities=["CP1"],
-    )
-    accounts = application.get_accounts(args.username)
-    if not accounts:
-        report(ok=False, error="no_account", message="Please run az login")
-        raise SystemExit(INTERACTION_REQUIRED)
-    answer = application.acquire_token_silent_with_error(
-        args.scope or [DEFAULT_SCOPE], accounts[0], force_refresh=args.force_refresh
-    )
-    if not answer or "error" in answer:
-        answer = answer or {"error": "none"}
-        report(ok=False, error=answer["error"], message=answer.get("error_description", ""))
-        raise SystemExit(INTERACTION_REQUIRED)
-    report(ok=True, token=answer["access_token"], from_cache=answer["token_source"] == "cache")
+    # It reads its folder's files when it is imported.
+    from azure.cli.core import get_default_cli
+    from azure.cli.core._profile import Profile, _create_identity_instance
+    from azure.cli.core.azclierror import AuthenticationError
+    from knack.util import CLIError
+
+    cli = get_default_cli()
+    profile = Profile(cli_ctx=cli)
+    try:
+        if args.command == "login":
+            identity = _create_identity_instance(cli, profile._authority, tenant_id=TENANT)
+            identity.login_with_device_code([args.scope])
+            report(ok=True)
+            return
+        (_, token, _), _, tenant = profile.get_raw_token(scopes=[args.scope])
+    except (AuthenticationError, CLIError) as error:
+        # what it prints below the message
+        report(ok=False, message=" ".join([str(error), *getattr(error, "recommendations", [])]))
+        sys.exit(INTERACTION_REQUIRED)
+    report(ok=True, token=token, tenant=tenant)
 
 
 main()

@@ -22,6 +22,13 @@ pub(crate) fn python_with_portalocker(script: &str) -> Command {
     client(".deps/pyenv-portalocker/bin/python", script)
 }
 
+/// The same by the Python that has the Azure CLI's own code.
+pub(crate) fn azure_cli(args: &[&str]) -> Command {
+    let mut command = client(".deps/pyenv-az/bin/python", "azure_cli.py");
+    command.args(args);
+    command
+}
+
 /// A client under `tests/clients`, run by Node.
 pub(crate) fn node(script: &str) -> Command {
     client(".deps/bin/node", script)

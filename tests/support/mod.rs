@@ -27,7 +27,7 @@ use tokenkeep::{Authority, CacheName, Scopes, Storage, TokenCachePersistenceOpti
 
 pub(crate) use self::agent::{Agent, Reply as AgentReply, parse_reply, post, read_reply, talk};
 pub(crate) use self::clients::{
-    Held, PythonReader, keyring_ctl, node, python, python_with_portalocker, repository,
+    Held, PythonReader, azure_cli, keyring_ctl, node, python, python_with_portalocker, repository,
 };
 pub(crate) use self::conversation::{Answer, converse, converse_openly};
 pub(crate) use self::doors::{Reply, Served, first_line};

@@ -115,11 +115,10 @@ fn contents(document: &TokenCacheDocument, now: UnixTime) -> Value {
             "environment": account.environment,
         })
     });
-    let access_tokens = document.entries().iter().filter(|entry| entry.section == "AccessToken").count();
     json!({
         "accounts": accounts.collect::<Vec<_>>(),
         "clients": document.client_summaries().iter().map(|summary| client(summary, now)).collect::<Vec<_>>(),
-        "access_tokens": access_tokens,
+        "access_tokens": document.access_token_count(),
         "set_aside": document.set_aside_count(),
     })
 }

@@ -122,8 +122,7 @@ fn of_document(document: &TokenCacheDocument, now: UnixTime, line: &mut dyn FnMu
     for client in document.client_summaries() {
         line("client", &of_client(&client, now));
     }
-    let tokens = document.entries().iter().filter(|entry| entry.section == "AccessToken").count();
-    line("tokens", &count(tokens, "access token"));
+    line("tokens", &count(document.access_token_count(), "access token"));
     if document.set_aside_count() > 0 {
         line(
             "aside",
