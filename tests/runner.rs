@@ -32,6 +32,7 @@ mod containers;
 mod dead_grant;
 mod doctor;
 mod doctor_agent;
+mod doctor_clients;
 mod examples;
 mod explain;
 mod faults;

@@ -18,7 +18,7 @@ pub enum DefectKind {
     AccessTokensOverlap,
     /// Several entries for one account and tenant; under one alias .NET keeps only the last.
     AccountDuplicate,
-    /// An account without fields by which Python lists it; they follow from the others.
+    /// An account without fields by which Python lists and finds it; they follow from the others.
     AccountIncomplete,
     /// An account that no refresh token can sign in.
     AccountWithoutRefreshToken,

@@ -1,5 +1,6 @@
 //! Finding what is wrong with a document (spec S-C 1.2 to 1.8).
 
+use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -88,7 +89,7 @@ const fn credential_types(section: Section) -> &'static [&'static str] {
 impl TokenCacheDocument {
     /// Everything that is wrong at this moment.
     pub(super) fn faults(&self, now: UnixTime) -> Vec<Fault> {
-        let mut faults = Faults { document: self, now, found: Vec::new() };
+        let mut faults = Faults { document: self, now, usernames: OnceCell::new(), found: Vec::new() };
         if self.is_marked() {
             faults.add(DefectKind::ByteOrderMark, Vec::new(), Remedy::Rewrite);
         }
@@ -107,6 +108,8 @@ impl TokenCacheDocument {
 struct Faults<'a> {
     document: &'a TokenCacheDocument,
     now: UnixTime,
+    /// By account and cloud; looked for only where one is missing.
+    usernames: OnceCell<HashMap<(String, String), String>>,
     found: Vec<Fault>,
 }
 
@@ -195,7 +198,8 @@ impl<'a> Faults<'a> {
         }
     }
 
-    /// Python lists accounts of known authority types only. What is missing follows from the rest.
+    /// Python lists accounts of known authority types only, and where one has no name it finds none
+    /// by theirs. What is missing follows from the rest.
     fn of_account(&mut self, key: &str, entity: Entity<'_>) {
         let is_missing = |field: &str| match entity.0.get(field) {
             Some(Value::String(text)) => text.is_empty(),
@@ -212,8 +216,13 @@ impl<'a> Faults<'a> {
             ("authority_type", if is_adfs { "ADFS" } else { "MSSTS" }),
         ];
         let missing = known.into_iter().filter(|(field, _)| is_missing(field));
-        let members: Vec<_> =
+        let mut members: Vec<_> =
             missing.map(|(field, text)| (field.to_owned(), Some(text.to_owned()))).collect();
+        if !entity.0.contains_key("username") {
+            let usernames = self.usernames.get_or_init(|| self.document.usernames());
+            let username = usernames.get(&(home.to_owned(), cloud(entity))).cloned();
+            members.push(("username".to_owned(), Some(username.unwrap_or_default())));
+        }
         if !members.is_empty() {
             let remedy = Remedy::SetMembers(members);
             self.add_one(DefectKind::AccountIncomplete, Section::Account, key, remedy);

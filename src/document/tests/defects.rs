@@ -115,6 +115,7 @@ fn each_defect_is_found_by_its_name_and_only_it() {
         (Kind::AccountDuplicate, copied("Account", IN_WINDOWS)),
         (Kind::AccountIncomplete, without("Account", "authority_type")),
         (Kind::AccountIncomplete, without("Account", "realm")),
+        (Kind::AccountIncomplete, without("Account", "username")),
         (Kind::AccountWithoutRefreshToken, copied("Account", OF_TWO)),
         (Kind::AppMetadataDuplicate, copied("AppMetadata", IN_WINDOWS)),
         (Kind::AppTokenAmongUsers, copied("AccessToken", &[("home_account_id", "")])),
@@ -175,6 +176,20 @@ fn each_defect_is_found_by_its_name_and_only_it() {
             _ => 0,
         };
         assert!(gone.len() <= may_go, "{kind:?} cost {gone:?}");
+    }
+}
+
+#[test]
+fn an_account_without_a_name_gets_that_of_its_id_token_or_an_empty_one() {
+    for (id_tokens, name) in [(true, "user.one@contoso.example"), (false, "")] {
+        let mut value = python();
+        without("Account", "username")(&mut value);
+        if !id_tokens {
+            value["IdToken"] = json!({});
+        }
+        let mut document = document(&value);
+        repair_all(&mut document, 20);
+        assert_eq!(entries(&document, "Account")[0]["username"], name);
     }
 }
 

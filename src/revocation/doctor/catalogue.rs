@@ -62,7 +62,7 @@ signs! {
     ACCOUNT_DUPLICATE "account-duplicate" Warning
         "one account has several entries: .NET may drop one, and a sign-out elsewhere removes only one"
     ACCOUNT_INCOMPLETE "account-incomplete" Warning
-        "an account lacks fields without which Python does not list it"
+        "an account lacks fields without which Python does not list it, or finds none by name"
     ACCOUNT_WITHOUT_REFRESH_TOKEN "account-without-refresh-token" Note
         "an account has no refresh token, so its tool will ask for a sign-in"
     AGENT_LOCKED "agent-locked" Note
