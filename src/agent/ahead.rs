@@ -54,21 +54,22 @@ impl<K> Default for Ahead<K> {
 }
 
 impl<K: Clone + Eq + Hash> Ahead<K> {
-    /// Notes that somebody was given this token. Whether that changed when to wake up next.
-    pub(super) fn asked(&mut self, key: &K, life: Life, now: UnixTime, jitter: u8) -> bool {
+    /// Notes that somebody was given this token. Whether that changed when to wake up next; only then
+    /// is a jitter drawn, which costs a system call.
+    pub(super) fn asked(&mut self, key: &K, life: Life, now: UnixTime, jitter: impl FnOnce() -> u8) -> bool {
         if let Some(plan) = self.0.get_mut(key) {
             plan.asked_at = now;
             if plan.expires_on == life.expires_on || plan.under_way {
                 return false;
             }
-            *plan = Plan::new(life, LEAD, now, now, jitter);
+            *plan = Plan::new(life, LEAD, now, now, jitter());
             return true;
         }
         if self.0.len() >= MAX_KEYS {
             let oldest = self.0.iter().min_by_key(|(_, plan)| plan.asked_at).map(|(key, _)| key.clone());
             oldest.and_then(|key| self.0.remove(&key));
         }
-        self.0.insert(key.clone(), Plan::new(life, LEAD, now, now, jitter));
+        self.0.insert(key.clone(), Plan::new(life, LEAD, now, now, jitter()));
         true
     }
 
@@ -158,7 +159,7 @@ mod tests {
 
     fn asked(life: Life, jitter: u8) -> Ahead<&'static str> {
         let mut ahead = Ahead::default();
-        assert!(ahead.asked(&"key", life, at(1_000), jitter));
+        assert!(ahead.asked(&"key", life, at(1_000), || jitter));
         ahead
     }
 
@@ -178,7 +179,7 @@ mod tests {
         assert_eq!(ahead.take_due(at(4_400)), [("key", at(5_000))]);
         assert!(ahead.take_due(at(4_400)).is_empty());
         assert_eq!(ahead.next(), None);
-        assert!(!ahead.asked(&"key", life(5_000), at(4_401), 0), "it is under way");
+        assert!(!ahead.asked(&"key", life(5_000), at(4_401), || panic!("not needed")), "it is under way");
         ahead.renewed(&"key", life(9_000), at(4_402), 0);
         assert_eq!(ahead.next(), Some(at(8_400)));
         ahead.take_due(at(8_400));
@@ -224,7 +225,7 @@ mod tests {
     fn the_number_of_keys_is_bounded_and_the_latest_stay() {
         let mut ahead = Ahead::default();
         for number in 0..1_000_i64 {
-            ahead.asked(&number, life(5_000), at(number), 0);
+            ahead.asked(&number, life(5_000), at(number), || 0);
         }
         assert_eq!(ahead.plans().len(), MAX_KEYS);
         assert!(ahead.plans().iter().all(|(key, _)| **key >= 1_000 - 256));

@@ -56,7 +56,7 @@ impl Renewals {
     /// Notes that somebody was given this token, and will want the next one.
     pub(super) fn keep_fresh(&self, upkeep: &Upkeep, token: &AccessToken) {
         let now = self.clock.now();
-        if self.ahead().asked(upkeep, life(token), now, jitter()) {
+        if self.ahead().asked(upkeep, life(token), now, jitter) {
             self.replanned.notify_one();
         }
     }

@@ -56,6 +56,9 @@ const LIMITS: Limits = Limits {
 /// it, and must not take the agent for dead.
 const FAREWELL_OF_A_LOCK: Duration = Duration::from_secs(1);
 
+/// Bytes of an answer without its token.
+const USUAL_JSON: usize = 1024;
+
 /// Longer passphrases are none.
 const LONGEST_PASSPHRASE: usize = 4096;
 
@@ -255,7 +258,8 @@ impl Desk {
                     None => Err(locked()),
                 };
                 petition.ended(answered.as_ref().map(|answer| answer.found).map_err(|refused| &**refused));
-                Ok(json(StatusCode::OK, &answered?))
+                let answer = answered?;
+                Ok(json_within(answer.token.expose_secret().len() + USUAL_JSON, StatusCode::OK, &answer))
             }
             protocol::ACCOUNTS => {
                 let ask: AskAccounts = parse(body)?;
@@ -412,7 +416,13 @@ fn unsupported(problem: String) -> Box<ErrorAnswer> {
 
 /// A JSON answer, wiped once it is sent as far as that is ours to say.
 fn json(status: StatusCode, answer: &impl Serialize) -> Response {
-    let mut text = Zeroizing::new(Vec::with_capacity(8 * 1024));
+    json_within(USUAL_JSON, status, answer)
+}
+
+/// The same for an answer whose size is known: a text that grows leaves copies behind, and all of its
+/// room is wiped byte by byte.
+fn json_within(size: usize, status: StatusCode, answer: &impl Serialize) -> Response {
+    let mut text = Zeroizing::new(Vec::with_capacity(size));
     let written = serde_json::to_writer(&mut *text, answer);
     debug_assert!(written.is_ok(), "our own types have a form in JSON");
     text.push(b'\n');

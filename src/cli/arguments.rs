@@ -111,6 +111,7 @@ pub(super) enum StoreChoice {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(super) enum Command {
     /// Sign in with a browser or a device code
     Login(Login),
@@ -239,6 +240,7 @@ pub(super) struct Accounts {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(super) enum AccountsCommand {
     /// Choose the account to use when none is named, or undo that
     #[command(group(ArgGroup::new("choice").required(true).args(["hint", "unset"])))]
@@ -259,6 +261,7 @@ pub(super) struct Record {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(super) enum RecordCommand {
     /// Write the record of an account of the cache to a file, to the standard output with `-`, or
     /// into the vault with `vault:NAME`

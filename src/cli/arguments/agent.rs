@@ -21,7 +21,8 @@ pub(in super::super) struct Agent {
     pub(in super::super) command: Option<AgentCommand>,
 }
 
-/// When the agent locks by itself.
+// No doc comment: the commands that take this in would be described by it.
+// When the agent locks by itself.
 #[cfg_attr(not(unix), allow(dead_code, reason = "it says that it does not run here"))]
 #[derive(Args, Clone, Debug, Default)]
 pub(in super::super) struct LockOptions {
@@ -58,6 +59,7 @@ impl LockOptions {
 
 #[cfg_attr(not(unix), allow(dead_code, reason = "it says that it does not run here"))]
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(in super::super) enum AgentCommand {
     /// Start the agent in the background, unless it runs already
     Start {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-/// What a grant is good for.
+// No doc comment: the commands that take this in would be described by it.
+// What a grant is good for.
 #[derive(Args, Clone, Debug, Default)]
 pub(in crate::cli) struct GrantOptions {
     /// Whose tokens: a username, a home account id, or the beginning of either
@@ -79,6 +80,7 @@ pub(in crate::cli) struct Grants {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(in crate::cli) enum GrantsCommand {
     /// Revoke a grant: its server gives out nothing from now on
     Revoke {

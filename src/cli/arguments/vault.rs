@@ -13,6 +13,7 @@ pub(in crate::cli) struct Vault {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(in crate::cli) enum VaultCommand {
     /// Make the vault, and print its recovery key once
     Init(VaultInit),
@@ -56,6 +57,7 @@ pub(in crate::cli) struct VaultInit {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(in crate::cli) enum ProtectorCommand {
     /// Add another way to open the vault
     Add {
