@@ -5,6 +5,8 @@ pub(crate) mod ending;
 #[cfg(feature = "cli")]
 #[cfg_attr(not(unix), allow(dead_code, reason = "what the agent looks at"))]
 mod program;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod resident;
 
 #[cfg(all(feature = "cli", unix))]
 use std::io;
@@ -22,6 +24,8 @@ use rustix::io::FdFlags;
 pub(crate) use self::program::peer_of;
 #[cfg(feature = "cli")]
 pub(crate) use self::program::{FileId, Handle, Program, Stands, look_at};
+#[cfg(all(feature = "cli", target_os = "linux"))]
+pub(crate) use self::resident::let_go_of_startup_code;
 
 /// Asks for these bytes to stay out of the swap. A limit on locked memory may refuse; then they
 /// are as safe as the rest of the process.
