@@ -1,7 +1,8 @@
 //! What the agent costs next to its peers, all in one run: a bare Unix socket that answers without
-//! looking, `ssh-agent`, and a process that does nothing but ask.
+//! looking, `ssh-agent`, `oidc-agent`, and a process that does nothing but ask.
 //!
-//! Run it with `cargo bench --bench agent`, after `scripts/setup`.
+//! Run it with `cargo bench --bench agent`. A peer that is not installed is left out, and it says so: they are
+//! Debian's `openssh-client` and `oidc-agent-cli`.
 
 #![cfg_attr(unix, expect(clippy::print_stdout, reason = "a benchmark's output is its purpose"))]
 
@@ -29,6 +30,8 @@ mod on_unix {
     use std::process::{Child, Command, Stdio};
     use std::time::{Duration, Instant};
 
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use tempfile::TempDir;
     use tokenkeep::store::{self, Places};
     use tokenkeep::time::Deadline;
@@ -38,6 +41,7 @@ mod on_unix {
 
     const ACCOUNTS: usize = 10;
     const CLIENTS: usize = 16;
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     pub(super) fn main() {
         let world = World::new();
@@ -59,13 +63,7 @@ mod on_unix {
         let [bare_times, agent_times] = latency;
         compare("a cached token with connect, µs", "bare socket", median(&bare_times), median(&agent_times));
 
-        let (bare_rate, ssh_rate, agent_rate) = rates(&world, &bare_socket, &request);
-        compare("requests per second, 16 clients", "bare socket", bare_rate, agent_rate);
-        match ssh_rate {
-            Some(rate) => compare("requests per second, 16 clients", "ssh-agent", rate, agent_rate),
-            None => println!("{:<40}{:>14}", "requests per second, 16 clients", "no ssh-agent here"),
-        }
-
+        rates(&world, &bare_socket, &request);
         whole_processes(&world);
         stalls(&world, &agent_socket, &request);
         let resident = resident_kb(agent.0.id());
@@ -166,10 +164,25 @@ mod on_unix {
         socket
     }
 
-    fn rates(world: &World, bare: &Path, request: &str) -> (f64, Option<f64>, f64) {
-        let http = |socket: &Path| rate(|| drop(ask(socket, request)));
-        let ssh = ssh_agent(world).map(|(_running, socket)| rate(|| list_identities(&socket)));
-        (http(bare), ssh, http(&world.agent_socket()))
+    /// Tokens per second beside what the peers are asked: nothing at all, a list, a list, a signature.
+    fn rates(world: &World, bare: &Path, request: &str) {
+        let what = "requests per second, 16 clients";
+        let agent = rate(|| drop(ask(&world.agent_socket(), request)));
+        compare(what, "bare socket", rate(|| drop(ask(bare, request))), agent);
+        match OidcAgent::start(world) {
+            Some(oidc) => {
+                compare(what, "oidc-agent", rate(|| assert!(oidc.lists_accounts(PATIENCE))), agent);
+                beside_half_a_request(world, &oidc, request);
+            }
+            None => println!("{what:<40}{:>14}", "no oidc-agent"),
+        }
+        match SshAgent::start(world) {
+            Some(ssh) => {
+                compare(what, "ssh-agent list", rate(|| ssh.list_identities()), agent);
+                compare(what, "ssh-agent sign", rate(|| ssh.sign()), agent);
+            }
+            None => println!("{what:<40}{:>14}", "no ssh-agent"),
+        }
     }
 
     /// Requests of sixteen clients that connect for each one.
@@ -184,23 +197,111 @@ mod on_unix {
         (CLIENTS * EACH) as f64 / start.elapsed().as_secs_f64()
     }
 
-    fn ssh_agent(world: &World) -> Option<(Running, PathBuf)> {
-        let socket = world.home.path().join("ssh.sock");
-        let mut command = Command::new("ssh-agent");
-        command.args(["-D", "-a"]).arg(&socket).stdin(Stdio::null()).stdout(Stdio::null());
-        let running = Running(command.spawn().ok()?);
-        while UnixStream::connect(&socket).is_err() {
-            std::thread::yield_now();
-        }
-        Some((running, socket))
+    /// An agent that keeps a key and signs with it.
+    struct SshAgent {
+        _running: Running,
+        socket: PathBuf,
+        sign: Vec<u8>,
     }
 
-    /// `SSH_AGENTC_REQUEST_IDENTITIES`: what a client asks first, and the least that can be asked.
-    fn list_identities(socket: &Path) {
-        let mut stream = UnixStream::connect(socket).expect("ssh-agent listens");
-        stream.write_all(&[0, 0, 0, 1, 11]).expect("it is sent");
-        let mut answer = [0; 9];
-        stream.read_exact(&mut answer).expect("it is answered");
+    impl SshAgent {
+        fn start(world: &World) -> Option<Self> {
+            let socket = world.home.path().join("ssh.sock");
+            let mut command = Command::new("ssh-agent");
+            command.args(["-D", "-a"]).arg(&socket).stdin(Stdio::null()).stdout(Stdio::null());
+            let running = Running(command.spawn().ok()?);
+            wait_for(&socket);
+            let key = world.home.path().join("key");
+            let mut make = world.command("ssh-keygen");
+            make.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key);
+            assert!(make.status().expect("it comes with ssh-agent").success());
+            let added = world.command("ssh-add").arg(&key).env("SSH_AUTH_SOCK", &socket).output();
+            assert!(added.expect("it comes with ssh-agent").status.success());
+            let public = std::fs::read_to_string(key.with_extension("pub")).expect("its public half");
+            let blob = public.split(' ').nth(1).map(|blob| STANDARD.decode(blob).expect("it is base64"));
+            // SSH_AGENTC_SIGN_REQUEST with what a login signs, in size
+            let mut sign = vec![13];
+            for part in [blob.expect("type, blob, comment"), vec![7; 150]] {
+                sign.extend((part.len() as u32).to_be_bytes());
+                sign.extend(part);
+            }
+            sign.extend([0; 4]);
+            Some(Self { _running: running, socket, sign })
+        }
+
+        /// `SSH_AGENTC_REQUEST_IDENTITIES`: the least that can be asked.
+        fn list_identities(&self) {
+            assert_eq!(self.ask(&[11]), 12);
+        }
+
+        fn sign(&self) {
+            assert_eq!(self.ask(&self.sign), 14);
+        }
+
+        /// The type of the answer.
+        fn ask(&self, message: &[u8]) -> u8 {
+            let mut stream = UnixStream::connect(&self.socket).expect("ssh-agent listens");
+            let mut request = Vec::from((message.len() as u32).to_be_bytes());
+            request.extend(message);
+            stream.write_all(&request).expect("it is sent");
+            let mut length = [0; 4];
+            stream.read_exact(&mut length).expect("it is answered");
+            let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+            stream.read_exact(&mut answer).expect("it is answered whole");
+            answer[0]
+        }
+    }
+
+    /// Debian's agent for tokens of other providers, with no account: it has nothing to look up.
+    struct OidcAgent {
+        _running: Running,
+        socket: PathBuf,
+    }
+
+    impl OidcAgent {
+        fn start(world: &World) -> Option<Self> {
+            let socket = world.home.path().join("oidc.sock");
+            let config = world.home.path().join("oidc");
+            std::fs::create_dir(&config).expect("a folder");
+            let mut command = world.command("oidc-agent");
+            command.args(["--console", "--socket-path"]).arg(&socket).env("OIDC_CONFIG_DIR", config);
+            let running = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?);
+            wait_for(&socket);
+            Some(Self { _running: running, socket })
+        }
+
+        /// Whether it answers in this time.
+        fn lists_accounts(&self, patience: Duration) -> bool {
+            let mut stream = UnixStream::connect(&self.socket).expect("oidc-agent listens");
+            stream.set_read_timeout(Some(patience)).expect("a timeout");
+            stream.write_all(br#"{"request":"loaded_accounts"}"#).expect("it is sent");
+            let mut answer = [0; 256];
+            stream.read(&mut answer).is_ok_and(|read| answer[..read].starts_with(b"{\"status\":\"success\""))
+        }
+    }
+
+    fn wait_for(socket: &Path) {
+        while UnixStream::connect(socket).is_err() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether somebody else is answered while one client has sent half of what it has to say.
+    fn beside_half_a_request(world: &World, oidc: &OidcAgent, request: &str) {
+        let half = |socket: &Path, bytes: &[u8]| {
+            let mut stream = UnixStream::connect(socket).expect("somebody listens");
+            stream.write_all(bytes).expect("it is sent");
+            stream
+        };
+        let answers = |yes| if yes { "answers" } else { "no answer" };
+        let silent = half(&oidc.socket, b"");
+        let theirs = oidc.lists_accounts(Duration::from_secs(2));
+        drop(silent);
+        let held = half(&world.agent_socket(), &request.as_bytes()[..request.len() / 2]);
+        let ours = ask(&world.agent_socket(), request).contains("fake-access-token");
+        drop(held);
+        let what = "beside a client that says nothing";
+        println!("{what:<40}{:>14} {:>12}   agent {:>10}", "oidc-agent", answers(theirs), answers(ours));
     }
 
     /// A process that does nothing but ask, and one that is `tokenkeep token`.
