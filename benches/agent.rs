@@ -66,8 +66,15 @@ mod on_unix {
         rates(&world, &bare_socket, &request);
         whole_processes(&world);
         stalls(&world, &agent_socket, &request);
-        let resident = resident_kb(agent.0.id());
-        println!("{:<40}{:>14}{:>14.2}", "resident with ten accounts, MB", "", resident / 1024.0);
+        let resident = |when: &str| {
+            let megabytes = resident_kb(agent.0.id()) / 1024.0;
+            println!("{:<40}{when:>14} {megabytes:>12.1}", "resident with ten accounts, MB");
+        };
+        resident("busy");
+        // It gives back what it does not use once it has been quiet for ten seconds.
+        std::thread::sleep(Duration::from_secs(12));
+        ask(&agent_socket, &request);
+        resident("quiet");
     }
 
     fn compare(what: &str, peer: &str, theirs: f64, ours: f64) {

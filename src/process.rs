@@ -5,7 +5,7 @@ pub(crate) mod ending;
 #[cfg(feature = "cli")]
 #[cfg_attr(not(unix), allow(dead_code, reason = "what the agent looks at"))]
 mod program;
-#[cfg(all(feature = "cli", target_os = "linux"))]
+#[cfg(feature = "cli")]
 mod resident;
 
 #[cfg(all(feature = "cli", unix))]
@@ -20,12 +20,14 @@ use std::time::Duration;
 #[cfg(all(feature = "cli", unix))]
 use rustix::io::FdFlags;
 
+#[cfg(all(test, feature = "cli", target_os = "linux"))]
+pub(crate) use self::program::handle_of;
 #[cfg(all(feature = "cli", unix))]
 pub(crate) use self::program::peer_of;
 #[cfg(feature = "cli")]
-pub(crate) use self::program::{FileId, Handle, Program, Stands, look_at};
-#[cfg(all(feature = "cli", target_os = "linux"))]
-pub(crate) use self::resident::let_go_of_startup_code;
+pub(crate) use self::program::{FileId, Handle, HandleId, Program, Stands, lives, look_at, runs};
+#[cfg(feature = "cli")]
+pub(crate) use self::resident::let_go_of_idle_code;
 
 /// Asks for these bytes to stay out of the swap. A limit on locked memory may refuse; then they
 /// are as safe as the rest of the process.

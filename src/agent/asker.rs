@@ -7,6 +7,7 @@ use crate::policy::Subject;
 use crate::process::{self, FileId, Program, Stands};
 use crate::text::harmless;
 
+use super::acquaintances::{Acquaintances, Seen};
 use super::peer::Peer;
 
 /// A name that a program gives itself is kept up to so many characters,
@@ -18,6 +19,8 @@ const LONGEST_PATH: usize = 512;
 /// Our own program, whose front doors ask for others.
 static OURS: LazyLock<Option<Program>> =
     LazyLock::new(|| process::look_at(i32::try_from(std::process::id()).ok()?, None));
+
+static KNOWN: Acquaintances = Acquaintances::new();
 
 /// The one who asks for a token, as it was when it asked.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +41,7 @@ pub(super) struct Asker {
 impl Asker {
     /// Looks at the peer of a connection.
     pub(super) fn of(peer: &Peer, claimed_name: Option<&str>, behind: Option<&Behind>) -> Self {
-        let connected = peer.pid.and_then(|pid| process::look_at(pid, peer.handle.as_deref()));
+        let Seen { program, parent } = KNOWN.look_at(peer);
         let asker = Self {
             connected: peer.pid,
             pid: peer.pid,
@@ -47,8 +50,8 @@ impl Asker {
         };
         match behind {
             // Anybody can say that; only our own program is believed.
-            Some(behind) if connected.as_ref().is_some_and(is_ours) => asker.behind(connected, behind),
-            _ => asker.at(connected),
+            Some(behind) if program.as_ref().is_some_and(is_ours) => asker.behind(program, behind),
+            _ => Self { program, parent, ..asker },
         }
     }
 

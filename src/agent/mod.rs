@@ -5,8 +5,10 @@
 //! `socket` is where it listens, `server` what it answers, `session` whether it does: `clocks` and `logind`
 //! lock it, `unlock` says what opens it again, `attempts` how fast that may be tried. `peer` is who is at the
 //! other end, `asker` what is known of it, `permit` whether it may, `consent` and `ask_program` what a person
-//! says to that, `memory` where that rests, `journal` what is kept of it all.
+//! says to that, `memory` where that rests, `journal` what is kept of it all; `acquaintances` spare looking at the
+//! same program again, and `rest` gives memory back.
 
+mod acquaintances;
 mod ahead;
 mod ask_program;
 mod asker;
@@ -21,6 +23,7 @@ mod memory;
 mod peer;
 mod permit;
 mod renewals;
+mod rest;
 mod server;
 mod session;
 mod shelf;

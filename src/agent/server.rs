@@ -12,7 +12,7 @@ use hyper::{Method, Request, StatusCode, header};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
@@ -23,7 +23,7 @@ use crate::agent_client::protocol::{
 use crate::agent_client::{ErrorAnswer, Refusal};
 use crate::bounded_http::{self, Handler, Limits, Response, Traffic};
 use crate::error::DENIED;
-use crate::process::ending;
+use crate::process::{self, ending};
 use crate::time::UnixTime;
 
 use super::asker::{self, Asker};
@@ -34,6 +34,7 @@ use super::journal::Journal;
 use super::logind::{self, Delay, Inhibitor};
 use super::peer::{Ours, Peer};
 use super::permit::Permit;
+use super::rest;
 use super::session::{SETTLE, Session, patience_before};
 use super::socket::BoundSocket;
 
@@ -86,6 +87,7 @@ pub(crate) async fn serve(
     let (stop, stopped) = watch::channel(false);
     let counters = Arc::<Counters>::default();
     let traffic = Arc::<Traffic>::default();
+    let asked = Arc::<Notify>::default();
     let listener = Ours::at(socket, Arc::clone(&counters))?;
     let session = Session::new(locked_because, surroundings.clone(), Arc::clone(&counters), stop.clone());
     let session = Arc::new(session);
@@ -115,7 +117,9 @@ pub(crate) async fn serve(
         counters,
         traffic: Arc::clone(&traffic),
         stop: stop.clone(),
+        asked: Arc::clone(&asked),
     });
+    let quiet = tokio::spawn(rest::when_quiet(asked, process::let_go_of_idle_code));
     let asked_for = ending::asked_for();
     let signals = tokio::spawn(async move {
         asked_for.await;
@@ -150,6 +154,7 @@ pub(crate) async fn serve(
     clocks.abort();
     desktop.abort();
     writer.abort();
+    quiet.abort();
     let written = async {
         questions.saved().await;
         journal.write_all().await;
@@ -190,6 +195,7 @@ struct Desk {
     counters: Arc<Counters>,
     traffic: Arc<Traffic>,
     stop: watch::Sender<bool>,
+    asked: Arc<Notify>,
 }
 
 impl Handler<Peer> for Desk {
@@ -201,6 +207,7 @@ impl Handler<Peer> for Desk {
     }
 
     async fn handle(&self, peer: &Peer, (): &(), request: Request<Bytes>) -> Response {
+        self.asked.notify_one();
         let name = request.headers().get(header::USER_AGENT);
         let name = name.map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
         self.counters.client(peer.pid, name.as_deref(), self.surroundings.clock.now());

@@ -124,8 +124,6 @@ fn serve_once(
             let state = if locked_because.is_some() { "locked, listening at" } else { "listening at" };
             output.remark(&format!("{FAINT}{state}{FAINT:#} {}", socket.path().display())).ok();
         }
-        #[cfg(target_os = "linux")]
-        process::let_go_of_startup_code();
     };
     let ended = runtime.block_on(agent::serve(socket, surroundings, locked_because, ready));
     match ended {

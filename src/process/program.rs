@@ -56,6 +56,51 @@ impl Program {
 #[derive(Debug)]
 pub(crate) struct Handle(#[cfg(unix)] OwnedFd);
 
+/// A process by what tells it from all others until the machine is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HandleId(u64);
+
+impl Handle {
+    /// `None` where the system has no such thing, as Linux before 6.9.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn id(&self) -> Option<HandleId> {
+        linux::id(self.0.as_fd()).map(HandleId)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) const fn id(&self) -> Option<HandleId> {
+        None
+    }
+}
+
+/// Whether the process of the handle has not ended yet.
+#[cfg(target_os = "linux")]
+pub(crate) fn lives(handle: Option<&Handle>) -> bool {
+    handle.is_some_and(|Handle(handle)| !linux::has_ended(handle.as_fd()))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) const fn lives(_handle: Option<&Handle>) -> bool {
+    false
+}
+
+/// The file that a process runs.
+#[cfg(target_os = "linux")]
+pub(crate) fn runs(pid: i32) -> Option<FileId> {
+    linux::runs(pid)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) const fn runs(_pid: i32) -> Option<FileId> {
+    None
+}
+
+/// A handle of whoever has this number.
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) fn handle_of(pid: i32) -> Option<Handle> {
+    linux::handle_of(pid).map(Handle)
+}
+
 /// Looks at a process that is known by its number. With `handle`, what is told is of the process that
 /// the handle was made for, and of no later one with the same number.
 #[cfg(target_os = "linux")]
@@ -88,9 +133,10 @@ mod linux {
     use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
     use std::os::unix::ffi::OsStrExt as _;
     use std::path::{Path, PathBuf};
+    use std::sync::OnceLock;
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, openat, readlinkat, statat};
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, fstat, fstatfs, openat, readlinkat, statat};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
     use super::{FileId, Program, Stands};
@@ -158,6 +204,21 @@ mod linux {
     pub(super) fn has_ended(handle: BorrowedFd<'_>) -> bool {
         let mut polled = [PollFd::from_borrowed_fd(handle, PollFlags::IN)];
         !matches!(poll(&mut polled, Some(&Timespec::default())), Ok(0))
+    }
+
+    pub(super) fn runs(pid: i32) -> Option<FileId> {
+        statat(CWD, format!("/proc/{pid}/exe"), AtFlags::empty()).ok().as_ref().map(file_id)
+    }
+
+    /// Where handles of processes are files of their own, that file's number is never used again.
+    pub(super) fn id(handle: BorrowedFd<'_>) -> Option<u64> {
+        const PID_FS_MAGIC: u64 = 0x5049_4446;
+        static IS_ITS_OWN: OnceLock<bool> = OnceLock::new();
+        let is_its_own = || fstatfs(handle).is_ok_and(|system| system.f_type as u64 == PID_FS_MAGIC);
+        if !IS_ITS_OWN.get_or_init(is_its_own) {
+            return None;
+        }
+        fstat(handle).ok().map(|stat| stat.st_ino)
     }
 
     pub(super) fn handle_of(pid: i32) -> Option<OwnedFd> {

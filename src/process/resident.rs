@@ -1,29 +1,37 @@
 //! What stays in memory of a program that runs for long.
 
+#[cfg(target_os = "linux")]
 use std::ffi::c_void;
+#[cfg(any(test, target_os = "linux"))]
 use std::ops::Range;
 
-/// Lets the kernel take back the pages of this program's code. What is needed again, which is a tenth
-/// of it for an agent that is up, comes back from the file's copy in memory at its first use.
-pub(crate) fn let_go_of_startup_code() {
+/// Lets the kernel take back the pages of this program's code, most of which only its start needed.
+/// What is needed again comes back from the file's copy in memory at its first use.
+#[cfg(target_os = "linux")]
+pub(crate) fn let_go_of_idle_code() {
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
-    let here = let_go_of_startup_code as fn() as usize;
+    let here = let_go_of_idle_code as fn() as usize;
     if let Some(code) = code_around(here, &maps) {
         let_go(code);
     }
 }
 
+#[cfg(not(target_os = "linux"))]
+pub(crate) const fn let_go_of_idle_code() {}
+
+#[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "madvise takes a raw range")]
 fn let_go(code: Range<usize>) {
     use rustix::mm::{Advice, madvise};
     let start = std::ptr::without_provenance_mut::<c_void>(code.start);
     // SAFETY: nothing can have written to these pages of a file, so they read the same when they are back.
     if let Err(error) = unsafe { madvise(start, code.len(), Advice::LinuxDontNeed) } {
-        tracing::debug!(%error, "the code of the start stays in memory");
+        tracing::debug!(%error, "idle code stays in memory");
     }
 }
 
 /// The mapping that this address is in, if it is of a file and cannot have been written to.
+#[cfg(any(test, target_os = "linux"))]
 fn code_around(address: usize, maps: &str) -> Option<Range<usize>> {
     maps.lines().find_map(|line| {
         let mut fields = line.split_ascii_whitespace();
@@ -50,7 +58,7 @@ mod tests {
 
     #[test]
     fn the_program_goes_on_as_before() {
-        let_go_of_startup_code();
-        assert_eq!(format!("{:?}", code_around(1, "")), "None");
+        let_go_of_idle_code();
+        assert_eq!(code_around(1, ""), None);
     }
 }
