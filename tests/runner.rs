@@ -16,6 +16,7 @@ mod agent_lock;
 mod agent_logind;
 mod agent_policy;
 mod agent_protocol;
+mod agent_service;
 mod agent_soak;
 mod agent_strangers;
 mod architecture;

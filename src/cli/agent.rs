@@ -2,6 +2,9 @@
 
 mod consent;
 mod locking;
+#[cfg(not(target_os = "macos"))]
+mod manager;
+mod service;
 mod status;
 
 use std::ffi::OsString;
@@ -48,6 +51,8 @@ pub(super) fn run(arguments: &Agent, settings: &Settings, output: Output) -> Res
         None => serve(arguments, settings, output),
         Some(AgentCommand::Start { lock }) => start(lock, settings, output),
         Some(AgentCommand::Stop) => stop(settings, output),
+        Some(AgentCommand::Install(options)) => service::install(options, settings, output),
+        Some(AgentCommand::Uninstall { force }) => service::uninstall(*force, settings, output),
         Some(AgentCommand::Status { watch }) => status::run(*watch, settings, output),
         Some(AgentCommand::Lock) => locking::lock(settings, output),
         Some(AgentCommand::Unlock) => locking::unlock(settings, output),
@@ -189,6 +194,10 @@ fn start(lock: &LockOptions, settings: &Settings, output: Output) -> Result<(), 
     if let Some(hello) = hello(&client)? {
         return report(&client, Some(&hello), false, output);
     }
+    #[cfg(not(target_os = "macos"))]
+    if manager::start(lock, settings)? {
+        return report(&client, hello(&client)?.as_ref(), true, output);
+    }
     let program = std::env::current_exe().map_err(Failure::file("finding", "this program"))?;
     let mut child = Command::new(&program)
         .args(["agent", "--detached", "--json"])
@@ -223,8 +232,12 @@ fn of_child(told: &str) -> Failure {
 
 fn stop(settings: &Settings, output: Output) -> Result<(), Failure> {
     let client = via_agent::of_user(settings);
+    #[cfg(not(target_os = "macos"))]
+    let was_service = manager::stop(settings)?;
+    #[cfg(target_os = "macos")]
+    let was_service = false;
     if hello(&client)?.is_none() {
-        return report(&client, None, false, output);
+        return report(&client, None, was_service, output);
     }
     runtime::wait_for(client.shut_down())?;
     let mut lock = client.socket().as_os_str().to_owned();

@@ -101,6 +101,22 @@ impl Settings {
         }
     }
 
+    /// The options for a process of another environment, which is to mean the same cache.
+    #[cfg(unix)]
+    pub(super) fn given_anywhere(&self) -> Vec<String> {
+        let mut words = self.given.clone();
+        let lacks = |option: &str| !self.given.iter().any(|word| word.starts_with(option));
+        if lacks("--cache=") && self.cache.name != CacheName::default() {
+            words.push(format!("--cache={}", self.cache.name.as_str()));
+        }
+        let chosen =
+            StoreChoice::value_variants().iter().find(|choice| storage(**choice) == self.cache.storage);
+        if let Some(choice) = chosen.filter(|choice| lacks("--store=") && **choice != StoreChoice::Auto) {
+            words.push(format!("--store={}", store_name(*choice)));
+        }
+        words
+    }
+
     /// Opens one of the two caches.
     pub(super) fn open_store(&self, cae: bool) -> Result<Arc<dyn Store>, CacheError> {
         store::open_with(&self.cache, cae, &self.places, &self.unlocking)

@@ -43,6 +43,22 @@ pub(in super::super) struct LockOptions {
     pub(in super::super) no_lock_on_session_lock: bool,
 }
 
+/// What is installed, and over what.
+#[cfg_attr(not(unix), allow(dead_code, reason = "it says that it does not run here"))]
+#[derive(Args, Debug, Default)]
+pub(in super::super) struct Install {
+    #[command(flatten)]
+    pub(in super::super) lock: LockOptions,
+
+    /// Write over what was edited since, or was not written by tokenkeep
+    #[arg(long, conflicts_with = "print")]
+    pub(in super::super) force: bool,
+
+    /// Only show the files
+    #[arg(long)]
+    pub(in super::super) print: bool,
+}
+
 #[cfg(unix)]
 impl LockOptions {
     /// The same for another process.
@@ -68,6 +84,14 @@ pub(in super::super) enum AgentCommand {
     },
     /// End the agent, once everything is saved
     Stop,
+    /// Have the system start the agent: writes what its service manager needs, and says how to enable it
+    Install(Install),
+    /// Remove what `install` wrote, and say how to disable it
+    Uninstall {
+        /// Also what was edited since
+        #[arg(long)]
+        force: bool,
+    },
     /// Show what the agent holds and does
     Status {
         /// Go on showing it until Ctrl-C
