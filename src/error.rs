@@ -56,21 +56,24 @@ pub enum Error {
 impl Error {
     /// Whether a chain of credentials should ask its next one (spec S-B 6.1).
     ///
-    /// The credential has nothing to try with, or only a person could help it further and it may
-    /// not ask one: a dead grant in a shared cache, a second factor that policy wants. Everything
-    /// else is an answer that the next credential could only hide.
+    /// The credential has nothing to try with, or its cache cannot be used, or only a person could
+    /// help it further and it may not ask one: a dead grant in a shared cache, a second factor that
+    /// policy wants. Everything else is an answer that the next credential could only hide.
     #[must_use]
     pub fn moves_chain_on(&self) -> bool {
         match self {
-            Self::InteractionRequired(_) | Self::Unavailable(_) => true,
+            Self::Cache(_) | Self::InteractionRequired(_) | Self::Unavailable(_) => true,
             Self::Chain(failed) => failed.attempts.iter().all(|attempt| attempt.error.moves_chain_on()),
-            Self::Relayed(error) => error.is_unavailable(),
-            Self::AuthenticationFailed(_)
-            | Self::Cache(_)
-            | Self::Denied(_)
-            | Self::InvalidArgument(_)
-            | Self::Network(_) => false,
+            Self::Relayed(error) => error.is_unavailable() || self.is_of_cache(),
+            Self::AuthenticationFailed(_) | Self::Denied(_) | Self::InvalidArgument(_) | Self::Network(_) => {
+                false
+            }
         }
+    }
+
+    /// Whether it is a cache that could not be read or written, here or at the agent.
+    pub(crate) fn is_of_cache(&self) -> bool {
+        ["cache_", "vault_"].iter().any(|cause| self.kind().starts_with(cause))
     }
 
     /// What programs tell failures apart by, such as `interaction_required`.

@@ -243,3 +243,22 @@ async fn trouble_with_the_network_stops_a_chain_because_it_is_no_sign_out() {
     assert!(!error.moves_chain_on(), "{error}");
     assert_eq!(world.emulator.count("devicecode"), 1, "only the sign-in before");
 }
+
+#[tokio::test]
+async fn a_shared_cache_that_is_damaged_does_not_stop_a_chain_and_stays_as_it_is() {
+    let (broken, sound) = (World::plaintext(), World::plaintext());
+    sign_in(&sound, USER_ONE, CLIENT_AZURE_CLI).await;
+    std::fs::create_dir(broken.folder()).unwrap();
+    std::fs::write(broken.cache_file(), "{\"AccessToken\": {").unwrap();
+    let chain = |last: SharedTokenCacheCredential| {
+        let first = Arc::new(shared(&broken, USER_ONE)) as Arc<dyn TokenCredential>;
+        ChainedTokenCredential::new([first, Arc::new(last)]).unwrap()
+    };
+    let token = chain(shared(&sound, USER_ONE)).get_token(&request(SCOPE)).await.unwrap();
+    assert_eq!(token.source, TokenSource::Cache);
+    // and if the others have nothing, the damage is what is told
+    let error = chain(shared(&sound, USER_TWO)).get_token(&request(SCOPE)).await.unwrap_err();
+    assert_eq!(error.kind(), "cache_damaged", "{error}");
+    assert!(error.to_string().contains("no account"), "each attempt: {error}");
+    assert_eq!(std::fs::read(broken.cache_file()).unwrap(), b"{\"AccessToken\": {");
+}

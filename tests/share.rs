@@ -249,6 +249,27 @@ fn what_cannot_be_shared_is_refused_with_the_reason_and_nothing_is_written() {
 }
 
 #[test]
+fn what_is_known_to_be_dead_is_not_shared_though_somebody_wrote_it_back() {
+    let network = PrivateNetwork::with_plaintext("dead-share");
+    our_login(&network, USER_ONE, CLIENT_AZURE_CLI);
+    let stale = std::fs::read(network.cache_file()).unwrap();
+    network.control("change-password", Some(json!({"user": USER_ONE})));
+    network.tokenkeep(&["token", "--force-refresh", "--scope", SCOPE]).exits(3);
+    std::fs::write(network.cache_file(), stale).unwrap();
+    network.forget_requests();
+
+    let share = ["share", "--to", "az", "--yes", "--json"];
+    let refused = network.tokenkeep(&share).exits(3).json();
+    assert_eq!(refused["error"]["kind"], "not_shareable");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("AADSTS50173"), "{refused:#}");
+    assert!(!network.home().join(".azure").exists());
+    assert_eq!(network.requests("token"), 0, "the provider was not asked");
+
+    our_login(&network, USER_ONE, CLIENT_AZURE_CLI);
+    network.tokenkeep(&share).ok();
+}
+
+#[test]
 fn the_azure_cli_has_it_if_plaintext_is_said_to_be_all_right() {
     let network = PrivateNetwork::with_default_names();
     our_login(&network, USER_ONE, CLIENT_AZURE_CLI);

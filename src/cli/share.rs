@@ -13,6 +13,7 @@ use super::output::{Output, printable, table};
 use super::settings::Settings;
 use super::state::DefaultAccounts;
 use crate::document::{CachedAccount, TokenCacheDocument};
+use crate::revocation::{DeadEntry, Memory, dead_entries, removal_of};
 use crate::share::{Copy, Refusal, SharedCache, Tool, Way, plan};
 use crate::store::{self, PROFILES, StoreDescription};
 
@@ -54,6 +55,9 @@ pub(super) fn run(arguments: &Share, settings: &Settings, output: Output) -> Res
 struct Source {
     cache: SharedCache,
     open: OpenCache,
+    /// The same without refresh tokens that are known to be dead.
+    living: TokenCacheDocument,
+    dead: Vec<DeadEntry>,
 }
 
 /// A cache that the login is to go into.
@@ -84,9 +88,16 @@ impl State {
 
 fn sources(arguments: &Share, settings: &Settings) -> Result<Vec<Source>, Failure> {
     let name = arguments.from.as_deref().unwrap_or(OWN_STORE);
+    let known = Memory::of(&settings.places)
+        .recall()
+        .inspect_err(|error| tracing::warn!(%error, "what is dead is not known"))
+        .ok();
     let open = |cache: SharedCache| -> Result<Source, Failure> {
         let open = OpenCache::of(std::sync::Arc::clone(cache.store()))?;
-        Ok(Source { cache, open })
+        let dead = known.as_ref().map(|known| dead_entries(&open.document, known)).unwrap_or_default();
+        let mut living = (*open.document).clone();
+        living.apply(&removal_of(&dead));
+        Ok(Source { cache, open, living, dead })
     };
     caches_named(name, settings)?.into_iter().map(open).collect()
 }
@@ -138,7 +149,7 @@ fn targets(
     let may_be_plain =
         arguments.allow_plaintext || !arguments.yes && !arguments.dry_run && output.has_person();
     let read: Vec<(&SharedCache, &TokenCacheDocument)> =
-        sources.iter().map(|source| (&source.cache, &*source.open.document)).collect();
+        sources.iter().map(|source| (&source.cache, &source.living)).collect();
     let is_encrypted = sources.iter().any(|source| source.cache.store().describe().encrypted);
     let mut targets: Vec<Target> = Vec::new();
     for name in &arguments.to {
@@ -152,6 +163,7 @@ fn targets(
                 Target { name: name.clone(), described, has_account: false, state: State::SamePlace, cache };
             if !sources.iter().any(|source| source.cache.is_same(&target.cache)) {
                 target.look(&read, account, settings.client_id.as_deref());
+                target.tell_death(sources, account);
             }
             let exposes = is_encrypted && !target.described.encrypted && !may_be_plain;
             if exposes && target.is_pending() {
@@ -194,9 +206,18 @@ impl Target {
         };
     }
 
-    /// Whether the account is only for the other mode.
+    /// There may be no login because it is dead.
+    fn tell_death(&mut self, sources: &[Source], account: &CachedAccount) {
+        let mut dead = sources.iter().flat_map(|source| &source.dead);
+        let dead = dead.find(|entry| entry.home_account_id == account.home_account_id);
+        if let (State::Refused(Refusal::NoLogin), Some(dead)) = (&self.state, dead) {
+            self.state = State::Refused(Refusal::Dead { code: dead.cause.code().to_owned() });
+        }
+    }
+
+    /// Whether there is no login for it, or only one for the other mode.
     const fn is_unreached(&self) -> bool {
-        matches!(self.state, State::Refused(Refusal::NoLogin | Refusal::OtherMode))
+        matches!(self.state, State::Refused(Refusal::Dead { .. } | Refusal::NoLogin | Refusal::OtherMode))
     }
 
     fn pending(&self) -> impl Iterator<Item = &Copy> {

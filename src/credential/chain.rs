@@ -14,8 +14,9 @@ const NONE: usize = usize::MAX;
 /// Asks credentials in order until one brings a token (spec S-B 6.1).
 ///
 /// It goes on to the next after errors that [`Error::moves_chain_on`]: the credential has nothing
-/// to try with, or a person would have to sign in and that credential may not ask. So a dead grant
-/// in the shared cache never stops it. Any other error is an answer, and stops it.
+/// to try with, or its cache cannot be used, or a person would have to sign in and that credential
+/// may not ask. So neither a dead grant in the shared cache nor a shared cache that is damaged or
+/// locked ever stops it. Any other error is an answer, and stops it.
 ///
 /// The credential that worked is asked first from then on; once it moves the chain on, the others
 /// get their turn again. With [`Self::retry_sources`] every request begins at the head.
@@ -87,6 +88,10 @@ impl ChainedTokenCredential {
                 }
                 Err(error) => {
                     let goes_on = error.moves_chain_on();
+                    if error.is_of_cache() {
+                        // the next one may bring a token, and nobody would hear of it
+                        tracing::warn!(credential = source.name(), %error, "a cache of the chain cannot be used");
+                    }
                     tracing::debug!(credential = source.name(), %error, goes_on, "no token from a credential");
                     attempts.push(Attempt::new(source.name(), error));
                     if !goes_on {
@@ -117,7 +122,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::error::{AuthenticationFailed, Error, NetworkError, Unavailable};
+    use crate::error::{AuthenticationFailed, CacheError, Error, NetworkError, Unavailable};
     use crate::time::UnixTime;
     use crate::token::{Scopes, TokenDetails, TokenSource};
 
@@ -226,6 +231,17 @@ mod tests {
             assert!(text.starts_with("ChainedTokenCredential failed to retrieve a token"), "{text}");
             assert!(text.contains("\n  Scripted: Scripted is unavailable: nothing here\n"), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_cache_that_cannot_be_used_is_gone_past_and_told_first_if_nothing_else_helps() {
+        let locked = || Error::from(CacheError::Locked { place: "the cache".to_owned() });
+        let (broken, next) = (Scripted::that(locked()), Scripted::that(None));
+        chain([&broken, &next]).get_token(&request()).await.unwrap();
+        next.now(unavailable("nothing here"));
+        let error = chain([&next, &broken, &next]).get_token(&request()).await.unwrap_err();
+        assert_eq!((error.kind(), next.asked()), ("cache_locked", 3));
+        assert!(error.moves_chain_on());
     }
 
     #[tokio::test]

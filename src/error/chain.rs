@@ -40,14 +40,15 @@ impl ChainFailed {
         Self { chain: chain.to_owned(), attempts, removed }
     }
 
-    /// The error that a caller can do most about: the one that stopped the chain, else the first
-    /// that a sign-in would mend, else the last.
+    /// The error that a caller can do most about: the one that stopped the chain, else the first of a
+    /// cache that cannot be used, else the first that a sign-in would mend, else the last.
     #[must_use]
     pub fn decisive(&self) -> Option<&Error> {
         let errors = || self.attempts.iter().map(|attempt| &attempt.error);
         let stopped = errors().find(|error| !error.moves_chain_on());
+        let of_cache = || errors().find(|error| error.is_of_cache());
         let mendable = || errors().find(|error| matches!(error, Error::InteractionRequired(_)));
-        stopped.or_else(mendable).or_else(|| errors().next_back())
+        stopped.or_else(of_cache).or_else(mendable).or_else(|| errors().next_back())
     }
 }
 

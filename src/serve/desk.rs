@@ -76,7 +76,7 @@ impl Refusal {
             Self::NoToken(Error::Unavailable(unavailable)) => {
                 !matches!(**unavailable, Unavailable::Other { .. })
             }
-            Self::NoToken(error) => error.moves_chain_on(),
+            Self::NoToken(error) => error.moves_chain_on() && !error.is_of_cache(),
             _ => false,
         }
     }
@@ -168,7 +168,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::credential::BoxFuture;
-    use crate::error::{AuthenticationFailed, Result};
+    use crate::error::{AuthenticationFailed, CacheError, Result};
     use crate::time::{ManualClock, UnixTime};
     use crate::token::{TokenDetails, TokenSource};
 
@@ -305,5 +305,13 @@ mod tests {
         of.desk.count(true);
         let listed = of.registry.list().unwrap().remove(0);
         assert_eq!((listed.served, listed.denied), (1, 2));
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_used_is_no_sign_out() {
+        let locked = CacheError::Locked { place: "the cache".to_owned() };
+        assert!(!Refusal::NoToken(locked.into()).is_not_signed_in());
+        let nobody = Unavailable::NoAccounts { credential: "C", cache: "the cache".to_owned() };
+        assert!(Refusal::NoToken(nobody.into()).is_not_signed_in());
     }
 }

@@ -54,6 +54,12 @@ pub enum Refusal {
     /// Other tools do not look for such accounts, and there are no families.
     #[error("an account of an AD FS serves only the tool that it signed in to")]
     AdFs,
+    /// The refresh token was refused before, and would only be refused again.
+    #[error("the account's refresh token is dead: the provider called it so with {code}")]
+    Dead {
+        /// The provider's code.
+        code: String,
+    },
     /// The account is known, but nothing can be done with it.
     #[error("there is no refresh token of the account to share")]
     NoLogin,
@@ -110,6 +116,7 @@ impl Refusal {
             | Self::NotMadeYet
             | Self::NotMember { .. }
             | Self::Personal => tool.sign_in.to_owned(),
+            Self::Dead { .. } => "sign in again where the login is from, such as: tokenkeep login".to_owned(),
             Self::NoLogin => "sign in: tokenkeep login".to_owned(),
             Self::OtherMode => "sign in for it: tokenkeep login, with or without --enable-cae".to_owned(),
             Self::ReadOnly { instead, .. } => (*instead).to_owned(),
