@@ -23,9 +23,9 @@ use rustix::io::FdFlags;
 #[cfg(all(test, feature = "cli", target_os = "linux"))]
 pub(crate) use self::program::handle_of;
 #[cfg(all(feature = "cli", unix))]
-pub(crate) use self::program::peer_of;
+pub(crate) use self::program::{FileId, Handle, HandleId, Stands, lives, peer_of, runs};
 #[cfg(feature = "cli")]
-pub(crate) use self::program::{FileId, Handle, HandleId, Program, Stands, lives, look_at, runs};
+pub(crate) use self::program::{Program, look_at};
 #[cfg(feature = "cli")]
 pub(crate) use self::resident::let_go_of_idle_code;
 
@@ -78,10 +78,12 @@ pub(crate) struct CoreLimit(rustix::process::Rlimit);
 #[cfg(all(feature = "cli", unix))]
 pub(crate) fn keep_out_of_cores() -> CoreLimit {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    // Linux dumps nothing then, not even to a program, which a limit of 0 would not keep it from.
-    const NONE: u64 = if cfg!(target_os = "linux") { 1 } else { 0 };
     let before = getrlimit(Resource::Core);
-    let most = before.maximum.map_or(NONE, |most| most.min(NONE));
+    // Linux dumps nothing then, not even to a program, which a limit of 0 would not keep it from.
+    #[cfg(target_os = "linux")]
+    let most = before.maximum.map_or(1, |most| most.min(1));
+    #[cfg(not(target_os = "linux"))]
+    let most = 0;
     if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(most), ..before }) {
         tracing::warn!(%error, "core dumps are not ruled out");
     }

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use emulator::{USER_ONE, USER_TWO};
 use serde_json::{Value, json};
@@ -292,23 +293,34 @@ fn who_asked_is_in_the_audit_trail_and_no_name_of_its_own_can_do_harm() {
     }
 }
 
+/// The command, ended after a while: an agent that should not start would run for ever.
+fn bounded(world: &World, args: &[&str]) -> Command {
+    let command = world.command(args);
+    let mut timeout = Command::new("timeout");
+    timeout.arg("30").arg(command.get_program()).args(command.get_args()).env_clear();
+    timeout.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    timeout
+}
+
 #[test]
 fn a_policy_that_cannot_be_relied_on_starts_no_agent_and_opens_no_door() {
     let world = with_policy("[policy]\ndefualt = 'deny'");
     let file = world.places().config.join("tokenkeep").join("config.toml");
     for command in [&["agent"][..], &["agent", "start"]] {
-        world.run(command).exits(2).says("config.toml, line 2").says("`defualt`").says("`default`");
+        run(&mut bounded(&world, command))
+            .exits(2)
+            .says("config.toml, line 2")
+            .says("`defualt`")
+            .says("`default`");
     }
     run(world.command(&["exec"]).args(["--", "true"])).exits(125).says("line 2");
     world.run(&["token", "--scope", SCOPE]).ok();
 
     fs::write(&file, "").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
-    world.run(&["agent"]).exits(1).says("others may write to").says("chmod go-w");
+    run(&mut bounded(&world, &["agent"])).exits(1).says("others may write to").says("chmod go-w");
     fs::remove_file(&file).unwrap();
-    let named =
-        world.command(&["agent"]).env("TOKENKEEP_CONFIG", &file).stdin(Stdio::null()).output().unwrap();
-    Run::of(named, "agent").exits(1).says("No such file");
+    run(bounded(&world, &["agent"]).env("TOKENKEEP_CONFIG", &file)).exits(1).says("No such file");
 }
 
 /// A program that asks, in the test's hands: it notes each question, and answers what it is told.
@@ -348,7 +360,19 @@ impl AskProgram {
 
     /// Waits until the question is on the screen, so to speak, and answers it by this exit code.
     fn answer(&self, code: u8) {
-        fs::write(self.folder.join("answers"), format!("{code}\n")).unwrap();
+        let given_up = Instant::now() + Duration::from_secs(30);
+        let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap();
+        let mut options = fs::OpenOptions::new();
+        options.write(true).custom_flags(nonblocking);
+        let mut answers = loop {
+            // nobody reads before somebody asks
+            match options.open(self.folder.join("answers")) {
+                Ok(answers) => break answers,
+                Err(error) => assert!(Instant::now() < given_up, "nobody asks: {error}"),
+            }
+            std::thread::yield_now();
+        };
+        writeln!(answers, "{code}").unwrap();
     }
 }
 
@@ -364,12 +388,15 @@ fn remembered(world: &World) -> Vec<Value> {
 
 /// Waits for the one question that is open, for so many requests.
 fn question(world: &World, waiting: usize) -> Value {
+    let given_up = Instant::now() + Duration::from_secs(40);
     loop {
-        if let [question] = open_questions(world).as_slice()
+        let open = open_questions(world);
+        if let [question] = open.as_slice()
             && question["waiting"] == json!(waiting)
         {
             return question.clone();
         }
+        assert!(Instant::now() < given_up, "{open:?}");
     }
 }
 
@@ -521,8 +548,9 @@ fn nobody_answers_and_a_person_answers_at_a_terminal_and_no_other_program_does()
     question(&world, 1);
     child.kill().unwrap();
     child.wait().unwrap();
+    let given_up = Instant::now() + Duration::from_secs(40);
     while !open_questions(&world).is_empty() {
-        std::thread::yield_now();
+        assert!(Instant::now() < given_up, "somebody is waited for who is not there");
     }
 
     // `tokenkeep token` waits as well, and a person at a terminal is asked there.

@@ -3,7 +3,9 @@
 //! What it proves, and what not, is written down in `docs/who-asks.md`.
 
 #[cfg(unix)]
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
+#[cfg(target_os = "linux")]
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 /// A process, and the program that it ran when it was looked at.
@@ -32,6 +34,7 @@ pub(crate) struct FileId {
 }
 
 /// Whether a program's path leads to the very file that runs.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "other systems do not tell"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Stands {
     /// It does.
@@ -54,7 +57,7 @@ impl Program {
 
 /// A process whose number nobody else gets in our eyes.
 #[derive(Debug)]
-pub(crate) struct Handle(#[cfg(unix)] OwnedFd);
+pub(crate) struct Handle(#[cfg(target_os = "linux")] OwnedFd);
 
 /// A process by what tells it from all others until the machine is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,6 +261,7 @@ mod elsewhere {
     use super::{FileId, Program, Stands};
 
     #[expect(unsafe_code, reason = "the system's own call, which no crate of ours wraps")]
+    #[expect(clippy::unnecessary_wraps, reason = "on Linux a process may have ended")]
     pub(super) fn look_at(pid: i32) -> Option<Program> {
         let mut name = [0_u8; libc::PROC_PIDPATHINFO_MAXSIZE as usize];
         let room = u32::try_from(name.len()).unwrap_or(0);
