@@ -128,6 +128,11 @@ impl Config {
         }
     }
 
+    /// What stands in for a file that cannot be used where there has to be something.
+    pub(crate) fn that_allows_nothing(error: &ConfigError) -> Self {
+        Self { policy: Policy::that_allows_nothing(error.to_string()), ..Self::default() }
+    }
+
     /// The text, or in which line it is wrong, and how.
     fn parse(text: &str) -> Result<Self, (usize, String)> {
         let line_of = |at: usize| {

@@ -26,6 +26,7 @@ mod serve;
 pub mod share;
 pub mod store;
 #[cfg(feature = "cli")]
+#[cfg_attr(not(unix), allow(dead_code, reason = "how the agent shows names"))]
 mod text;
 pub mod time;
 mod token;

@@ -601,6 +601,18 @@ fn answers_rest_in_the_vault_and_a_locked_agent_has_none() {
     assert_eq!(given["subject"], VAULT);
 }
 
+#[test]
+fn a_locked_agent_stays_and_allows_nothing_when_its_policy_cannot_be_read_any_more() {
+    let world = with_policy("");
+    let agent = Agent::of(&world);
+    agent.token(&world, &scopes(SCOPE)).ok();
+    write_policy(&world, "[policy]\ndefualt = 'allow'");
+    world.run(&["agent", "lock"]).ok();
+    world.run(&["token", "--scope", SCOPE]).exits(7).says("the agent is locked");
+    world.run(&["agent", "unlock"]).ok();
+    world.run(&["token", "--scope", SCOPE]).exits(9).says("config.toml, line 2: unknown field `defualt`");
+}
+
 /// Another user than the one who runs the tests, who may look into every process.
 const SOMEBODY: u32 = 54_323;
 

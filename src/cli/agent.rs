@@ -26,7 +26,7 @@ use super::{runtime, via_agent};
 use crate::agent::{self, BoundSocket, Ended, Legacy, LockAfter, LockOn, SocketError, Surroundings};
 use crate::agent_client::protocol::{Hello, LockReason};
 use crate::agent_client::{AgentClient, CallError, socket_path};
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, Config};
 use crate::error::{CacheError, Error, Unavailable};
 use crate::options::TokenCachePersistenceOptions;
 use crate::process::{self, NotBegun, ending};
@@ -68,7 +68,14 @@ fn serve(arguments: &Agent, settings: &Settings, output: Output) -> Result<(), F
         // Whoever started it leads another session; a group's leader cannot leave, and need not.
         rustix::process::setsid().ok();
     }
-    let config = settings.config()?;
+    let config = match settings.config() {
+        // One that was locked and goes away would leave its clients to go round the lock.
+        Err(error) if arguments.legacy.is_some() => {
+            tracing::error!(%error, "nobody gets a token until that is corrected");
+            Config::that_allows_nothing(&error)
+        }
+        config => config?,
+    };
     let lock_after = lock_after(&arguments.lock, &config.agent)?;
     let left = arguments.legacy.as_deref().map(read_legacy).transpose()?;
     let socket = match &left {

@@ -6,7 +6,7 @@ mod glob;
 mod hours;
 mod rule;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -29,6 +29,9 @@ pub(crate) struct Policy {
     /// The file that it was read from.
     #[serde(skip)]
     pub(crate) file: PathBuf,
+    /// Why that file cannot be used, if so.
+    #[serde(skip)]
+    problem: Option<String>,
 }
 
 /// What becomes of a request, from the mildest to the strictest.
@@ -48,10 +51,15 @@ pub(crate) struct Verdict<'a> {
     pub(crate) action: Action,
     /// The rule that fits; `None` for the default.
     pub(crate) rule: Option<&'a Rule>,
-    file: &'a Path,
+    policy: &'a Policy,
 }
 
 impl Policy {
+    /// Denies everything, and says why.
+    pub(crate) fn that_allows_nothing(problem: String) -> Self {
+        Self { default: Action::Deny, problem: Some(problem), ..Self::default() }
+    }
+
     /// Whether every request is allowed, so that nobody needs to be looked at.
     pub(crate) fn allows_all(&self) -> bool {
         self.default == Action::Allow && self.rule.is_empty()
@@ -69,7 +77,7 @@ impl Policy {
     pub(crate) fn verdict(&self, request: &Request<'_>, now: impl Fn() -> LocalTime) -> Verdict<'_> {
         let of_scope = |scope: &str| {
             let rule = self.rule.iter().find(|rule| rule.fits(request, scope, &now));
-            Verdict { action: rule.map_or(self.default, Rule::action), rule, file: &self.file }
+            Verdict { action: rule.map_or(self.default, Rule::action), rule, policy: self }
         };
         let verdicts = request.scopes.iter().map(|scope| of_scope(scope));
         verdicts.max_by_key(|verdict| verdict.action).unwrap_or_else(|| of_scope(""))
@@ -84,7 +92,10 @@ impl Policy {
 impl Verdict<'_> {
     /// What decided, in the words of an error.
     pub(crate) fn source(&self) -> String {
-        let file = self.file.display();
+        let file = self.policy.file.display();
+        if let Some(problem) = &self.policy.problem {
+            return problem.clone();
+        }
         match self.rule {
             Some(rule) => format!("{rule} of {file}"),
             None => format!("the default of {file}"),
@@ -93,8 +104,14 @@ impl Verdict<'_> {
 
     /// The denial of this verdict.
     pub(crate) fn denied(&self, program: &str, scopes: &str) -> Denied {
-        let file = self.file.display();
+        let file = self.policy.file.display();
         let source = self.source();
+        if let Some(problem) = &self.policy.problem {
+            return Denied::new(
+                format!("{problem}; until it is corrected {program} gets no token for {scopes}"),
+                Some("correct it, then end the agent, and start it anew: tokenkeep agent stop".to_owned()),
+            );
+        }
         if self.action == Action::Ask {
             return Denied::new(
                 format!("{source} wants you to be asked about {program} and a token for {scopes}"),
