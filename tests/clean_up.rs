@@ -380,6 +380,7 @@ fn logout_everywhere_asks_and_then_leaves_nothing_of_that_account_in_any_cache()
     person.only_accounts_differ();
     let all = person.world.run(&["logout", "--everywhere", "--all", "--yes", "--json"]).ok().json();
     assert_eq!(all["problems"], json!([]));
+    person.world.run(&["logout", "--everywhere", "--yes"]).exits(4).says("this machine has no account");
     for file in &person.files {
         assert!(read(file)["RefreshToken"].as_object().unwrap().is_empty(), "{}", file.display());
     }

@@ -320,6 +320,12 @@ fn a_home_full_of_defects_is_told_in_full_and_repaired_without_a_loss() {
     }
     assert_eq!(seen, BTreeMap::new(), "findings that nobody planted");
 
+    let text = run(&mut patient.command(&["--offline"])).exits(1);
+    assert!(
+        text.stderr.contains(&format!("; tokenkeep doctor --repair mends {}", rows.len() + 1)),
+        "{}",
+        text.stderr
+    );
     let planned = patient.examine(&["--repair", "--dry-run"]).exits(1);
     assert_eq!(found(&planned.json()), found(&report), "a dry run changes nothing");
     patient.examine(&["--repair"]).exits(2);
@@ -461,6 +467,10 @@ fn a_clean_home_is_quiet() {
     let empty = Patient::new();
     let nothing = empty.examine(&[]).ok();
     assert_eq!(nothing.json()["caches"], json!([]));
+    let text = run(&mut empty.command(&["--offline"])).ok();
+    assert!(text.stdout.starts_with("caches    none\n"), "{}", text.stdout);
+    assert_eq!(text.stderr, "Nothing needs attention\n");
+    run(&mut empty.command(&["--offline", "--repair"])).ok().says("There is nothing to repair");
     assert!(fs::read_dir(empty.0.path()).unwrap().next().is_none(), "and nothing is made in it");
 
     let world = World::plaintext();

@@ -22,7 +22,7 @@ pub(super) fn run(arguments: &Clear, settings: &Settings, output: Output) -> Res
         return stale(arguments, settings, output);
     };
     let caches = OpenCache::both(settings)?;
-    let accounts = [logout::choose(Some(hint), &caches, settings)?];
+    let accounts = [logout::choose(Some(hint), (&caches, settings.cache.name.as_str()), settings)?];
     let changes = logout::removal_of(&accounts, None);
     let plans = caches.each_ref().map(|cache| cache.plan(&changes));
     if !agreed(arguments, &Report::of(plans.concat()), output)? {

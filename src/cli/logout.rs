@@ -19,7 +19,7 @@ pub(super) fn run(arguments: &Logout, settings: &Settings, output: Output) -> Re
         return everywhere(arguments, settings, output);
     }
     let caches = OpenCache::both(settings)?;
-    let accounts = accounts(arguments, &caches, settings)?;
+    let accounts = accounts(arguments, (&caches, settings.cache.name.as_str()), settings)?;
     let changes = removal_of(&accounts, arguments.client.as_deref());
     let mut removed = Vec::new();
     for cache in &caches {
@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &Logout, settings: &Settings, output: Output) -> Re
 fn everywhere(arguments: &Logout, settings: &Settings, output: Output) -> Result<(), Failure> {
     let (tools, mut problems) = tools::all(settings)?;
     let caches: Vec<&OpenCache> = tools.iter().map(|tool| &tool.cache).collect();
-    let accounts = accounts(arguments, caches.iter().copied(), settings)?;
+    let accounts = accounts(arguments, (caches.iter().copied(), "this machine"), settings)?;
     let changes = removal_of(&accounts, arguments.client.as_deref());
     let mut plans = Vec::new();
     for tool in &tools {
@@ -73,13 +73,13 @@ fn everywhere(arguments: &Logout, settings: &Settings, output: Output) -> Result
 /// Who is meant, out of these caches.
 fn accounts<'a>(
     arguments: &Logout,
-    caches: impl IntoIterator<Item = &'a OpenCache>,
+    (caches, name): (impl IntoIterator<Item = &'a OpenCache>, &str),
     settings: &Settings,
 ) -> Result<Vec<CachedAccount>, Failure> {
     if arguments.all {
         return Ok(caches::accounts(caches).into_iter().map(|listed| listed.account).collect());
     }
-    Ok(vec![choose(arguments.account.as_deref(), caches, settings)?])
+    Ok(vec![choose(arguments.account.as_deref(), (caches, name), settings)?])
 }
 
 fn report(
@@ -108,17 +108,16 @@ fn report(
     }
 }
 
-/// The account that is meant, out of both caches.
+/// The account that is meant, out of these caches, which are called so together.
 pub(super) fn choose<'a>(
     hint: Option<&str>,
-    caches: impl IntoIterator<Item = &'a OpenCache>,
+    (caches, name): (impl IntoIterator<Item = &'a OpenCache>, &str),
     settings: &Settings,
 ) -> Result<CachedAccount, Failure> {
     let host = settings.authority.host();
     let listed = caches::accounts(caches).into_iter().map(|listed| listed.account).collect();
     let accounts = account::of_cloud(listed, host);
     let default = DefaultAccounts::of(settings)?.get(host)?;
-    let name = settings.cache.name.as_str();
     let chosen = account::choose(&accounts, hint, default.as_deref(), settings.client_id(), name)?;
     Ok(chosen.clone())
 }

@@ -36,7 +36,7 @@ pub(super) fn run(arguments: &Doctor, settings: &Settings, output: Output) -> Re
     } else if arguments.repair {
         (examination, outcomes) = repair_all(arguments, &options, examination, output)?;
         if !output.is_json() {
-            text::left(&examination, output)?;
+            text::left(&examination, &outcomes, output)?;
         }
     }
     if output.is_json() {

@@ -24,10 +24,24 @@ pub(super) fn everything(
     }
     output.text(&of_machine(examination, options))?;
     findings(examination.findings.iter(), output)?;
-    if examination.findings.is_empty() {
-        output.remark("Nothing needs attention")?;
+    output.remark(&summary(&examination.findings))
+}
+
+/// How much there is to do, at the end of what may be long.
+fn summary(findings: &[Finding]) -> String {
+    let of = |severity: Severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    let [problems, warnings] = [Severity::Problem, Severity::Warning].map(of);
+    let counts: Vec<String> = [(problems, "problem"), (warnings, "warning")]
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| count(number, what))
+        .collect();
+    let repairable = findings.iter().filter(|finding| finding.repair.is_some()).count();
+    let found = if counts.is_empty() { "Nothing needs attention".to_owned() } else { counts.join(", ") };
+    match repairable {
+        0 => found,
+        all => format!("{found}; tokenkeep doctor --repair mends {all}"),
     }
-    Ok(())
 }
 
 /// One paragraph each, the worst first.
@@ -53,7 +67,10 @@ pub(super) fn plan(outcomes: &[Outcome], output: Output) -> Result<(), Failure> 
 }
 
 /// What is left after repairs.
-pub(super) fn left(examination: &Examination, output: Output) -> Result<(), Failure> {
+pub(super) fn left(examination: &Examination, outcomes: &[Outcome], output: Output) -> Result<(), Failure> {
+    if outcomes.is_empty() {
+        return output.remark("There is nothing to repair");
+    }
     let left: Vec<_> =
         examination.findings.iter().filter(|finding| finding.severity != Severity::Note).collect();
     if left.is_empty() {
@@ -95,7 +112,8 @@ fn of_cache(cache: &Survey, now: UnixTime) -> String {
         facts.item.as_ref().map_or(facts.file.as_ref().and_then(|file| file.modified), |item| item.modified);
     about.extend(modified.map(|modified| format!("changed {} ago", in_words(modified.until(now)))));
     line("kept", &about.join(", "));
-    for lock in &facts.locks {
+    // azd's says nothing of its holder, and stays there, held or not
+    for lock in facts.locks.iter().filter(|lock| lock.path.extension().is_some_and(|end| end == "lockfile")) {
         let life = match lock.is_alive {
             Some(true) => "which lives",
             Some(false) => "which is gone",
@@ -154,6 +172,9 @@ fn of_machine(examination: &Examination, options: &ExaminationOptions) -> String
     let mut line = |name: &str, value: &str| {
         lines.push(format!("{FAINT}{name:<10}{FAINT:#}{}", printable(value)));
     };
+    if examination.caches.is_empty() {
+        line("caches", "none");
+    }
     line("agent", &agent_in_words(&examination.agent.state));
     if let Some(keyring) = &examination.keyring {
         line("keyring", keyring_in_words(keyring));

@@ -1,6 +1,7 @@
 //! What is wrong with one cache: its file, its locks, its content.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::super::known::Known;
 use super::super::plan::{dead_entries, removal_of};
@@ -11,9 +12,10 @@ use crate::document::{Defect, DefectKind, EntryPlace, TokenCacheDocument};
 use crate::error::CacheError;
 use crate::options::Storage;
 use crate::store::{Content, Encoding, FileFacts, LockFacts, Place, Writing};
+use crate::time::in_words;
 
 /// Nobody writes for so long.
-const LONG_HOLD: u64 = 60;
+const LONG_HOLD: Duration = Duration::from_secs(60);
 
 /// Collects what is wrong with one cache.
 pub(super) struct Findings<'a> {
@@ -105,10 +107,10 @@ impl Findings<'_> {
         if !path.ends_with(".lockfile") || !self.is_news(&path) {
             return;
         }
-        let age = lock.modified.map(|modified| modified.until(self.options.now).as_secs());
+        let age = lock.modified.map(|modified| modified.until(self.options.now));
         let is_old = age.is_some_and(|age| age > LONG_HOLD);
         let detail = match age {
-            Some(age) => format!("{}, {age} s ago", lock.holder),
+            Some(age) => format!("{}, {} ago", lock.holder, in_words(age)),
             None => lock.holder.clone(),
         };
         match lock.is_alive {
