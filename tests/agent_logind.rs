@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use emulator::{Answer, Script, USER_ONE};
 use rustix::process::getuid;
@@ -11,6 +12,9 @@ use serde_json::{Value, json};
 use crate::support::{
     Agent, GRAPH, SCOPE, World, found_in, names, post, proofs, read_reply, report, repository, secrets_of,
 };
+
+/// Only a test that fails waits so long.
+const GIVE_UP: Duration = Duration::from_secs(60);
 
 /// python-dbusmock's logind on a bus of its own; `tests/support/logind.py` says what it understands.
 struct Logind {
@@ -61,7 +65,9 @@ impl Logind {
     }
 
     fn wait_for_inhibitors(&mut self, count: usize) {
+        let started = Instant::now();
         while self.tell("inhibitors").as_array().unwrap().len() != count {
+            assert!(started.elapsed() < GIVE_UP, "there are not {count} inhibitors");
             std::thread::yield_now();
         }
     }
@@ -76,11 +82,12 @@ impl Drop for Logind {
 }
 
 fn wait_until_locked(agent: &Agent) -> Value {
+    let started = Instant::now();
     loop {
-        // While it lets go of its connections some of the questions break off.
-        let reply = agent.get("/v1/status");
-        if reply.status == 200 && reply.body["state"] == "locked" {
-            return reply.body["locked_because"].clone();
+        assert!(started.elapsed() < GIVE_UP, "it does not lock");
+        match agent.try_get("/v1/status") {
+            Ok(reply) if reply.body["state"] == "locked" => return reply.body["locked_because"].clone(),
+            _ => {}
         }
         std::thread::yield_now();
     }
@@ -102,9 +109,14 @@ fn before_the_machine_sleeps_nothing_is_left_in_memory() {
         let inhibitors = logind.tell("inhibitors");
         assert_eq!(inhibitors, json!([["sleep", "tokenkeep", "Tokens are wiped from memory", "delay"]]));
 
+        // Somebody has not yet sent all of a request: a farewell that takes its time.
+        let mut half = agent.connect();
+        half.write_all(b"POST /v1/token HTTP/1.1\r\n").unwrap();
         logind.tell("suspend");
         // As soon as nothing puts it off the machine sleeps, with what is in memory then.
         logind.wait_for_inhibitors(0);
+        let command_line = std::fs::read(format!("/proc/{}/cmdline", agent.pid())).unwrap();
+        assert!(command_line.ends_with(b"}\0"), "it has begun anew");
         assert_eq!(found_in(agent.pid(), &secrets), BTreeSet::new());
         logind.tell("resume");
         assert_eq!(wait_until_locked(&agent), "suspend");

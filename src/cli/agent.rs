@@ -2,7 +2,7 @@
 
 mod consent;
 mod locking;
-#[cfg(not(target_os = "macos"))]
+#[cfg(not(any(target_os = "macos", windows)))]
 mod manager;
 mod service;
 mod status;
@@ -201,7 +201,7 @@ fn start(lock: &LockOptions, settings: &Settings, output: Output) -> Result<(), 
     if let Some(hello) = hello(&client)? {
         return report(&client, Some(&hello), false, output);
     }
-    #[cfg(not(target_os = "macos"))]
+    #[cfg(not(any(target_os = "macos", windows)))]
     if manager::start(lock, settings)? {
         return report(&client, hello(&client)?.as_ref(), true, output);
     }
@@ -239,9 +239,9 @@ fn of_child(told: &str) -> Failure {
 
 fn stop(settings: &Settings, output: Output) -> Result<(), Failure> {
     let client = via_agent::of_user(settings);
-    #[cfg(not(target_os = "macos"))]
+    #[cfg(not(any(target_os = "macos", windows)))]
     let was_service = manager::stop(settings)?;
-    #[cfg(target_os = "macos")]
+    #[cfg(any(target_os = "macos", windows))]
     let was_service = false;
     if hello(&client)?.is_none() {
         return report(&client, None, was_service, output);

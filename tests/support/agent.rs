@@ -1,6 +1,6 @@
 //! A running agent, and a plain way to talk to it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -62,6 +62,13 @@ impl Agent {
         talk(self.connect(), &format!("GET {path} HTTP/1.1\r\nhost: tokenkeep\r\nconnection: close\r\n\r\n"))
     }
 
+    /// The same of one that may break off, as an agent does when it is locked.
+    pub(crate) fn try_get(&self, path: &str) -> io::Result<Reply> {
+        let mut stream = self.connect();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: tokenkeep\r\nconnection: close\r\n\r\n")?;
+        try_read_reply(&mut stream)
+    }
+
     pub(crate) fn status(&self) -> Value {
         self.get("/v1/status").ok()
     }
@@ -109,9 +116,13 @@ pub(crate) fn talk(mut stream: UnixStream, request: &str) -> Reply {
 }
 
 pub(crate) fn read_reply(stream: &mut UnixStream) -> Reply {
+    try_read_reply(stream).unwrap()
+}
+
+fn try_read_reply(stream: &mut UnixStream) -> io::Result<Reply> {
     let mut text = Vec::new();
-    stream.read_to_end(&mut text).unwrap();
-    parse_reply(&text)
+    stream.read_to_end(&mut text)?;
+    Ok(parse_reply(&text))
 }
 
 pub(crate) fn parse_reply(text: &[u8]) -> Reply {

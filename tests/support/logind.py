@@ -103,11 +103,14 @@ class Machine:
             while b"NameLost" not in seen:  # it listens from here on
                 seen += os.read(output, 4096)
             self.lock(number)
-            while path.encode() not in seen:
+            for _ in range(120):
+                if path.encode() in seen:
+                    return
                 if select.select([output], [], [], 0.5)[0]:
                     seen += os.read(output, 4096)
                 else:
                     self.lock(number)  # nobody listened yet
+            raise SystemExit("nobody wants to know whose session it is")
         finally:
             monitor.kill()
             monitor.wait()

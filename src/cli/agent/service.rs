@@ -72,6 +72,8 @@ impl Run {
         let variables = run.variables.iter().map(|(_, value)| value);
         let mut texts = run.arguments.iter().chain(variables).chain(&run.socket);
         let strange = texts.find(|text| text.contains(char::is_control));
+        let relative = run.socket.as_ref().filter(|socket| !Path::new(socket).is_absolute());
+        let strange = strange.or(relative);
         match strange.cloned().or_else(|| run.program.is_empty().then(|| program.display().to_string())) {
             None => Ok(run),
             Some(strange) => Err(Failure::usage(

@@ -59,7 +59,7 @@ pub(in super::super) struct Install {
     pub(in super::super) print: bool,
 }
 
-#[cfg(unix)]
+#[cfg_attr(not(unix), allow(dead_code, reason = "it says that it does not run here"))]
 impl LockOptions {
     /// The same for another process.
     pub(in super::super) fn words(&self) -> Vec<String> {
