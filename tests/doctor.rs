@@ -463,6 +463,30 @@ fn a_cache_that_may_not_be_read_is_told_and_kept() {
 }
 
 #[test]
+fn a_memory_of_revocations_that_cannot_be_read_is_told_and_set_aside_if_it_is_damaged() {
+    let patient = Patient::new();
+    let memory = patient.0.path().join(".local/state/tokenkeep/revocations.json");
+    fs::create_dir_all(memory.parent().unwrap()).unwrap();
+    write(&memory, "{\"CANARY");
+    let damaged = patient.examine(&[]).exits(1);
+    assert_no_secret(&damaged);
+    assert_eq!(found(&damaged.json())[memory.to_str().unwrap()], ["revocations-unreadable"]);
+    let repaired = patient.examine(&["--repair", "--yes"]).ok().json();
+    let aside = repaired["repairs"][0]["detail"].as_str().unwrap();
+    assert_eq!(fs::read_to_string(aside).unwrap(), "{\"CANARY");
+    assert!(!memory.exists());
+
+    let later = json!({"version": 9, "salt": vec![0; 32], "accounts": [], "grants": []}).to_string();
+    write(&memory, &later);
+    let newer = patient.examine(&["--repair", "--yes"]).exits(1).json();
+    assert_eq!(newer["findings"].as_array().unwrap().len(), 2, "{newer:#}");
+    let told = newer["findings"].as_array().unwrap().iter();
+    let told: Vec<_> = told.filter(|finding| finding["id"] == "revocations-unreadable").collect();
+    assert_eq!((told.len(), &told[0]["repairable"]), (1, &json!(false)), "{newer:#}");
+    assert_eq!(fs::read_to_string(&memory).unwrap(), later);
+}
+
+#[test]
 fn a_clean_home_is_quiet() {
     let empty = Patient::new();
     let nothing = empty.examine(&[]).ok();

@@ -1,5 +1,6 @@
 //! Where what is known is kept between runs.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::acquire::DeadGrant;
@@ -40,15 +41,32 @@ impl Memory {
     /// # Errors
     /// [`CacheError::NewerFormat`] and [`CacheError::LockTimeout`], and what the file system says.
     pub fn remember(&self, dead: &[DeadGrant], now: UnixTime) -> Result<Known, CacheError> {
-        if let Err(CacheError::Damaged { detail, .. }) = self.recall() {
-            let aside = self.0.set_aside(now, Deadline::within(LOCK_WAIT))?;
-            tracing::warn!(detail, aside, "what was known of dead refresh tokens is damaged and kept aside");
+        if let Some(aside) = self.set_aside(now)? {
+            tracing::warn!(aside, "what was known of dead refresh tokens is damaged and kept aside");
         }
         self.0.update(Deadline::within(LOCK_WAIT), |before| {
             let mut known = self.parse(before)?;
             dead.iter().for_each(|grant| known.note(grant));
             Ok((known.to_bytes(), known))
         })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Renames a memory that is damaged; tells where to, or `None` if it is sound or of a newer
+    /// version.
+    ///
+    /// # Errors
+    /// [`CacheError::LockTimeout`], and what the file system says.
+    pub(super) fn set_aside(&self, now: UnixTime) -> Result<Option<String>, CacheError> {
+        match self.recall() {
+            Err(CacheError::Damaged { .. }) => self.0.set_aside(now, Deadline::within(LOCK_WAIT)).map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn parse(&self, bytes: Option<&[u8]>) -> Result<Known, CacheError> {

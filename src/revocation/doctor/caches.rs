@@ -319,3 +319,76 @@ fn quoted(text: &str) -> String {
         format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Places, silos};
+    use crate::time::UnixTime;
+
+    /// What is found of a file that cannot be read for this reason; some there are on one system only.
+    fn found(error: CacheError) -> Vec<Finding> {
+        let home = tempfile::tempdir().unwrap();
+        let places = Places::below(home.path());
+        let silo = silos(&places).into_iter().find(|silo| matches!(silo.place(), Place::File(_))).unwrap();
+        let Place::File(path) = silo.place() else { unreachable!("it was looked for") };
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "x").unwrap();
+        let mut facts = silo.facts();
+        facts.content = Content::Unreadable(error);
+        let cache = Survey { silo, facts, temporary: None, odd_locks: Vec::new() };
+        let options = ExaminationOptions::new(places, UnixTime::from_seconds(1_800_000_000));
+        let mut found = Vec::new();
+        Findings {
+            place: 0,
+            cache: &cache,
+            options: &options,
+            keyring_works: true,
+            known: None,
+            found: &mut found,
+        }
+        .of_content();
+        found
+    }
+
+    #[test]
+    fn each_reason_why_a_cache_cannot_be_read_has_its_finding_and_next_step() {
+        let (place, detail) = ("x".to_owned(), "as it says".to_owned());
+        for (error, sign) in [
+            (CacheError::KeyGone { place: place.clone(), detail: detail.clone() }, &sign::CACHE_KEY_GONE),
+            (
+                CacheError::KeyUnavailable { place: place.clone(), detail: detail.clone() },
+                &sign::CACHE_KEY_UNAVAILABLE,
+            ),
+            (CacheError::NewerFormat { place: place.clone(), detail }, &sign::CACHE_NEWER_FORMAT),
+        ] {
+            let [finding] = &found(error)[..] else { panic!("{}: not one finding", sign.id) };
+            assert_eq!((finding.sign, finding.detail.as_str()), (sign, "as it says"));
+            assert!(finding.fix.is_some() && finding.repair.is_none(), "{finding:?}");
+        }
+        // of the keyring it is told once, not for each cache in it
+        assert!(found(CacheError::Locked { place }).is_empty());
+    }
+
+    /// azd's on Windows: the one encoding that names itself, so that a later one can be told.
+    #[cfg(windows)]
+    #[test]
+    fn an_envelope_of_tomorrow_is_of_a_newer_format_and_one_of_another_user_has_no_key() {
+        let home = tempfile::tempdir().unwrap();
+        let places = Places::below(home.path());
+        let silos = silos(&places);
+        let azd = silos.iter().find(|silo| silo.is_of("azd")).unwrap();
+        let Place::File(path) = azd.place() else { panic!("{azd:?}") };
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        for (kept, id) in [
+            (r#"{"type":"Tomorrow","data":""}"#, "cache-newer-format"),
+            (r#"{"type":"CryptProtectData","data":"c2VhbGVk"}"#, "cache-key-unavailable"),
+        ] {
+            std::fs::write(path, kept).unwrap();
+            let mut options = ExaminationOptions::new(places.clone(), UnixTime::from_seconds(1_800_000_000));
+            options.offline = true;
+            let found = super::super::examine(&options).findings;
+            assert!(found.iter().any(|finding| finding.sign.id == id), "{id}: {found:?}");
+        }
+    }
+}

@@ -169,6 +169,8 @@ signs! {
         "a refresh token was not renewed for 90 days, after which the provider forgets it"
     REFRESH_TOKEN_WITHOUT_ACCOUNT "refresh-token-without-account" Warning
         "a refresh token is left of an account that signed out or that no tool lists"
+    REVOCATIONS_UNREADABLE "revocations-unreadable" Warning
+        "what was learned of dead refresh tokens cannot be read, so one that comes back is not noticed"
     SECTION_MALFORMED "section-malformed" Problem
         "a section is no object, at which libraries fail"
     TEMPORARY_LEFT "temporary-left-behind" Warning

@@ -19,6 +19,7 @@ use super::inventory::{Survey, VaultSurvey, survey};
 use super::memory::Memory;
 use crate::cloud::Authority;
 use crate::document::EntryPlace;
+use crate::error::CacheError;
 use crate::options::Storage;
 use crate::store::{KeyringState, Places, check_keyring};
 use crate::time::UnixTime;
@@ -29,6 +30,7 @@ pub use self::machine::{Network, ProxySettings};
 pub use self::repair::{Repair, Repaired};
 
 use self::machine::Surroundings;
+use self::repair::Work;
 
 /// What to look at.
 #[derive(Clone, Debug)]
@@ -201,12 +203,15 @@ fn conclude(
 ) -> Examination {
     let keyring_works = !matches!(&surroundings.keyring, Some(state) if *state != KeyringState::Works);
     // without a memory that can be read nothing is known to be dead
-    let known = Memory::of(&options.places).recall().ok();
+    let memory = Memory::of(&options.places);
+    let (known, unknown) =
+        memory.recall().map_or_else(|error| (None, Some(error)), |known| (Some(known), None));
     let mut findings = Vec::new();
     for (place, cache) in caches.iter().enumerate() {
         let known = known.as_ref();
         caches::Findings { place, cache, options, keyring_works, known, found: &mut findings }.collect();
     }
+    findings.extend(unknown.map(|error| of_memory(memory, &error)));
     findings.extend(damaged_copies.iter().map(|copy| caches::of_copy(copy)));
     surroundings.findings(options, &mut findings);
     let Surroundings { agent, keyring, vault, proxies, network } = surroundings;
@@ -220,5 +225,14 @@ fn conclude(
         network,
         findings,
         now: options.now,
+    }
+}
+
+fn of_memory(memory: Memory, error: &CacheError) -> Finding {
+    let subject = memory.path().display().to_string();
+    let finding = Finding::new(&catalogue::REVOCATIONS_UNREADABLE, subject).detail(error.to_string());
+    match error {
+        CacheError::Damaged { .. } => finding.repair(Repair(Work::Revocations(memory))),
+        other => finding.fix(other.hint()),
     }
 }

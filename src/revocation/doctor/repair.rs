@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::memory::Memory;
 use super::{Examination, Finding};
 use crate::agent_client::AgentClient;
 use crate::document::{Change, ChangeSet, Defect};
@@ -18,6 +19,8 @@ pub(super) enum Work {
     AgentSocket(PathBuf),
     /// Something is done to a cache, by its number among those that were found.
     Cache { place: usize, task: Task },
+    /// What was learned of dead refresh tokens, and is damaged, is renamed.
+    Revocations(Memory),
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +54,7 @@ impl Repair {
         let task = match &self.0 {
             Work::AgentSocket(_) => return "remove it, after making sure that nobody listens",
             Work::Cache { task, .. } => task,
+            Work::Revocations(_) => return "rename it, so that it is out of the way and kept",
         };
         match task {
             Task::FreeLocks => "remove the lock, after making sure that nobody holds it",
@@ -116,6 +120,10 @@ impl Examination {
         let (place, task) = match &finding.repair {
             Some(Repair(Work::AgentSocket(path))) => return remove_socket(path).map(done),
             Some(Repair(Work::Cache { place, task })) => (*place, task),
+            Some(Repair(Work::Revocations(memory))) => {
+                let aside = memory.set_aside(SystemClock.now())?;
+                return Ok(aside.map_or(Repaired::NotNeeded, |place| Repaired::Done(Some(place))));
+            }
             None => return Ok(Repaired::NotNeeded),
         };
         let Some(cache) = self.caches.get(place) else { return Ok(Repaired::NotNeeded) };
