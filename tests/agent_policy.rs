@@ -118,6 +118,27 @@ fn rules_go_by_program_scope_tenant_and_account_and_the_first_that_fits_decides(
 }
 
 #[test]
+fn rules_go_by_the_day() {
+    const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    // 1970 began on a Thursday; wherever the clock on the wall is, it is not two days off.
+    let today = usize::try_from(since.as_secs() / 86_400 + 3).unwrap() % 7;
+    let policy = |from: usize, to: usize| {
+        let days = format!("{}-{}", DAYS[(today + from) % 7], DAYS[(today + to) % 7]);
+        format!(
+            "[policy]\ndefault = 'deny'\n[[policy.rule]]\naction = 'allow'\ndays = '{days}'\nhours = '00:00-24:00'"
+        )
+    };
+    let world = with_policy(&policy(6, 8));
+    let agent = Agent::of(&world);
+    agent.token(&world, &scopes(SCOPE)).ok();
+    drop(agent);
+    write_policy(&world, &policy(2, 5));
+    let agent = Agent::of(&world);
+    assert_eq!(agent.token(&world, &scopes(SCOPE)).kind(), "denied_by_policy");
+}
+
+#[test]
 fn the_command_line_is_told_in_its_own_form_and_with_its_own_exit_code() {
     let world = with_policy("[[policy.rule]]\naction = 'deny'\nscope = 'https://graph.microsoft.com'");
     let _agent = Agent::of(&world);

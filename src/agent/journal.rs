@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::agent_client::protocol::State;
 use crate::store::Places;
 use crate::store::vault::{self, AuditEvent, LockedVault, Unattended};
 use crate::time::{Clock, Deadline, UnixTime};
+
+use super::session::Session;
 
 /// Different requests that wait to be written; each has some hundred bytes.
 const MOST: usize = 512;
@@ -90,7 +93,7 @@ impl Journal {
     }
 
     /// Writes what is due, for as long as somebody polls it.
-    pub(super) async fn keep_writing(&self) {
+    pub(super) async fn keep_writing(&self, session: &Session) {
         loop {
             let next = self.waiting().next();
             match next {
@@ -102,26 +105,27 @@ impl Journal {
                         () = self.came.notified() => continue,
                     }
                     let now = self.clock.now();
-                    self.write(|waiting| waiting.take(|since| since.due <= now, now)).await;
+                    self.write(session, |waiting| waiting.take(|since| since.due <= now, now)).await;
                 }
             }
         }
     }
 
     /// Writes everything, at the end.
-    pub(super) async fn write_all(&self) {
+    pub(super) async fn write_all(&self, session: &Session) {
         let now = self.clock.now();
-        self.write(|waiting| waiting.take(|_| true, now)).await;
+        self.write(session, |waiting| waiting.take(|_| true, now)).await;
     }
 
-    async fn write(&self, take: impl FnOnce(&mut Waiting) -> Vec<AuditEvent> + Send) {
+    async fn write(&self, session: &Session, take: impl FnOnce(&mut Waiting) -> Vec<AuditEvent> + Send) {
         let _turn = self.writing.lock().await;
         let events = take(&mut self.waiting());
         if events.is_empty() {
             return;
         }
         let (count, places) = (events.len() as u64, self.places.clone());
-        let written = tokio::task::spawn_blocking(move || into_vault(&places, &events)).await;
+        let is_locked = session.state() != State::Unlocked;
+        let written = tokio::task::spawn_blocking(move || into_vault(&places, &events, is_locked)).await;
         if !written.unwrap_or(false) {
             self.waiting().lost += count;
         }
@@ -219,8 +223,9 @@ impl Note {
     }
 }
 
-/// Writes the events into the user's vault, if there is one. A vault that is closed takes them sealed.
-fn into_vault(places: &Places, events: &[AuditEvent]) -> bool {
+/// Writes the events into the user's vault, if there is one. A vault that is closed takes them sealed,
+/// and to a locked agent it stays closed, whatever would open it.
+fn into_vault(places: &Places, events: &[AuditEvent], is_locked: bool) -> bool {
     let path: PathBuf = places.vault();
     if path.symlink_metadata().is_err() {
         for AuditEvent { actor, action, reason, subject, .. } in events {
@@ -228,10 +233,10 @@ fn into_vault(places: &Places, events: &[AuditEvent]) -> bool {
         }
         return true;
     }
-    let opened = vault::open(&path, &Unattended::of_environment(places));
-    let written = match opened {
-        Ok(vault) => vault.record_events(events, Deadline::within(PATIENCE)),
-        Err(_) => LockedVault::open(&path).and_then(|mut vault| vault.record_events(events)),
+    let open = || vault::open(&path, &Unattended::of_environment(places)).ok();
+    let written = match if is_locked { None } else { open() } {
+        Some(vault) => vault.record_events(events, Deadline::within(PATIENCE)),
+        None => LockedVault::open(&path).and_then(|mut vault| vault.record_events(events)),
     };
     match written {
         Ok(()) => true,
@@ -312,5 +317,29 @@ mod tests {
             waiting.note(note(&format!("/later/{number}")), Some(1), at(5_000));
         }
         assert_eq!(waiting.take(|_| true, at(5_000)).len(), MOST + 1, "there is room again");
+    }
+
+    #[test]
+    fn a_locked_agent_does_not_open_the_vault_to_write_what_it_refused() {
+        use crate::store::vault::{KeyFile, Vault};
+
+        let home = tempfile::tempdir().unwrap();
+        let places = Places::below(home.path());
+        let key_file = places.key_file();
+        std::fs::create_dir_all(key_file.parent().unwrap()).unwrap();
+        drop(Vault::create(&places.vault(), &KeyFile::new(&key_file)).unwrap());
+        let events = [AuditEvent::new(at(7), "/a", "token_refused")];
+        let sealed = || {
+            let connection = rusqlite::Connection::open(places.vault()).unwrap();
+            let count = connection.query_row("SELECT count(*) FROM audit_pending", [], |row| row.get(0));
+            count.unwrap_or(0_i64)
+        };
+        assert!(into_vault(&places, &events, true));
+        assert_eq!(sealed(), 1, "to the vault's public key");
+        assert!(into_vault(&places, &events, false));
+        assert_eq!(sealed(), 0, "whoever opens it takes them in");
+        let unattended = Unattended::of_environment(&places);
+        let told = vault::open(&places.vault(), &unattended).unwrap().audit().unwrap();
+        assert_eq!(told.iter().filter(|entry| entry.event.actor == "/a").count(), 2);
     }
 }

@@ -128,8 +128,8 @@ pub(crate) async fn serve(
     });
     let keeper = Arc::clone(&session);
     let clocks = tokio::spawn(async move { keeper.lock_in_time().await });
-    let writer = Arc::clone(&journal);
-    let writer = tokio::spawn(async move { writer.keep_writing().await });
+    let (writer, of) = (Arc::clone(&journal), Arc::clone(&session));
+    let writer = tokio::spawn(async move { writer.keep_writing(&of).await });
     let desktop = tokio::spawn(desktop);
     tell_the_system("READY=1");
     ready();
@@ -157,7 +157,7 @@ pub(crate) async fn serve(
     quiet.abort();
     let written = async {
         questions.saved().await;
-        journal.write_all().await;
+        journal.write_all(&session).await;
     };
     let patience = session.leaves_because().map_or(SETTLE, patience_before);
     if timeout(patience, written).await.is_err() {
