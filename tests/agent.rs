@@ -12,7 +12,9 @@ use tokenkeep::agent_client::AgentClient;
 use tokenkeep::credential::TokenCredential as _;
 use tokenkeep::{Error, TokenSource};
 
-use crate::support::{Agent, GRAPH, Run, SCOPE, World, post, proofs, read_reply, report, request, run};
+use crate::support::{
+    Agent, GRAPH, Run, SCOPE, World, found, post, proofs, read_reply, report, request, run, until,
+};
 
 const REFRESH: &str = "token.refresh_token";
 
@@ -107,9 +109,8 @@ fn sixty_four_processes_with_one_expired_token_make_one_request() {
     let mut children: Vec<Child> = (0..64).map(|_| start(&mut command())).collect();
     // One that ends by now did without the agent: the sources tell below.
     let mut all_wait = || children.iter_mut().all(|child| child.try_wait().unwrap().is_none());
-    while all_wait() && agent.status()["connections"].as_u64().unwrap() < 65 {
-        std::thread::yield_now();
-    }
+    let all_are_here = || agent.status()["connections"].as_u64().unwrap() >= 65;
+    until("all of them are here", || !all_wait() || all_are_here());
     arrived(&world, REFRESH, 1);
     world.emulator.release();
     let tokens: Vec<String> = children.into_iter().map(|child| token_of(child, "agent")).collect();
@@ -179,14 +180,11 @@ fn a_token_that_is_due_is_given_at_once_and_renewed_behind() {
     let second = agent.token(&world, &json!({"scopes": [SCOPE]})).ok();
     assert_eq!(second["token"], first["token"], "the provider has not answered yet");
     world.emulator.release();
-    loop {
+    let later = found("the next token", || {
         let later = agent.token(&world, &json!({"scopes": [SCOPE]})).ok();
-        if later["token"] != first["token"] {
-            assert_eq!(later["found"], "cache");
-            break;
-        }
-        std::thread::yield_now();
-    }
+        (later["token"] != first["token"]).then_some(later)
+    });
+    assert_eq!(later["found"], "cache");
     assert_eq!(world.emulator.count(REFRESH), 1);
 }
 
@@ -204,17 +202,12 @@ fn a_token_that_somebody_asked_for_is_renewed_before_it_expires() {
     let first = agent.token(&world, &ask).ok();
     assert_eq!(first["found"], "cache");
     arrived(&world, REFRESH, 1);
-    loop {
+    until("the next token", || {
         let later = agent.token(&world, &ask).ok();
         assert_eq!(later["found"], "cache", "nobody waits for it");
-        if later["token"] != first["token"] {
-            break;
-        }
-        std::thread::yield_now();
-    }
-    while agent.status()["counters"]["renewed_ahead"] != 1 {
-        std::thread::yield_now();
-    }
+        later["token"] != first["token"]
+    });
+    until("it is counted", || agent.status()["counters"]["renewed_ahead"] == 1);
     let status = agent.status();
     let planned = status["next_refreshes"].as_array().unwrap();
     assert_eq!(planned.len(), 1, "nobody asked for the other one's: {status}");

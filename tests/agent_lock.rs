@@ -15,8 +15,8 @@ use tokenkeep::credential::TokenCredential as _;
 use tokenkeep::{Error, TokenSource};
 
 use crate::support::{
-    Agent, GRAPH, Run, SCOPE, Stopped, World, found_in, names, post, proofs, read_reply, report, repository,
-    request, run, secrets_of, touching,
+    Agent, GRAPH, Run, SCOPE, Stopped, World, found, found_in, names, post, proofs, read_reply, report,
+    repository, request, run, secrets_of, touching, until,
 };
 
 const PASSPHRASE: &str = "correct horse battery staple, and a zebra";
@@ -123,12 +123,10 @@ fn a_wrong_passphrase_is_told_apart_and_many_of_them_have_to_wait() {
     assert_eq!(kinds[..3], ["vault_wrong_secret"; 3], "{kinds:?}");
     assert!(kinds[3..].contains(&"unlock_too_soon".to_owned()), "{kinds:?}");
     // By now it is some seconds, and the right one has to wait, too.
-    let early = loop {
+    let early = found("the next guess is too soon", || {
         let early = knowing(&world, &["agent", "unlock", "--json"], "another guess").exits(7).json();
-        if early["error"]["kind"] == "unlock_too_soon" {
-            break early;
-        }
-    };
+        (early["error"]["kind"] == "unlock_too_soon").then_some(early)
+    });
     assert!(early["error"]["hint"].as_str().unwrap().starts_with("try again in"), "{early}");
     let refused = agent.post("/v1/unlock", &json!({"passphrase": PASSPHRASE}));
     assert_eq!((refused.status, refused.kind()), (429, "unlock_too_soon"));
@@ -195,9 +193,7 @@ fn a_lock_saves_what_the_provider_owes_and_keeps_the_process_and_its_socket() {
     let mut locking = agent.connect();
     std::io::Write::write_all(&mut locking, post("/v1/lock", &json!({})).as_bytes()).unwrap();
     // Already while it waits for the provider nobody is served.
-    while agent.get("/v1/hello").ok()["state"] != "locked" {
-        std::thread::yield_now();
-    }
+    until("it is locked", || agent.get("/v1/hello").ok()["state"] == "locked");
     assert_eq!(agent.token(&world, &json!({"scopes": [SCOPE]})).kind(), "locked");
     assert_eq!(agent.post("/v1/unlock", &json!({})).kind(), "locked", "not before it is done");
     world.emulator.release();
@@ -230,15 +226,12 @@ fn it_locks_by_itself_and_shows_when() {
     for limit in ["--lock-after=1s", "--lock-after-idle=1s"] {
         let agent = start(limit);
         // While it lets go of its connections some of the questions break off.
-        while !runtime.block_on(client.hello()).is_ok_and(|hello| hello.state == State::Locked) {
-            std::thread::yield_now();
-        }
+        until("it is locked", || {
+            runtime.block_on(client.hello()).is_ok_and(|hello| hello.state == State::Locked)
+        });
         world.run(&["token", "--scope", SCOPE]).exits(7);
         let command_line = || std::fs::read(format!("/proc/{}/cmdline", agent.pid())).unwrap();
-        while !command_line().ends_with(b"}\0") {
-            // It begins anew in a moment, with another command line.
-            std::thread::yield_now();
-        }
+        until("it begins anew, with another command line", || command_line().ends_with(b"}\0"));
     }
     for limit in ["--lock-after=0s", "--lock-after-idle=soon"] {
         world.run(&["agent", limit]).exits(2);
@@ -258,17 +251,14 @@ fn who_wants_it_to_end_in_the_instant_before_it_begins_anew_is_heard() {
     let mut agent = Stopped::at("fcntl", &command, &touching(&[lock.into()]));
     agent.send(Signal::TERM);
     agent.send(Signal::CONT);
-    let ended = loop {
-        if let Some(ended) = agent.end() {
-            break ended;
-        }
+    let ended = found("its end", || {
         let command_line = std::fs::read(format!("/proc/{}/cmdline", agent.pid())).unwrap_or_default();
         if command_line.ends_with(b"}\0") {
             agent.send(Signal::KILL);
             panic!("it began anew");
         }
-        std::thread::yield_now();
-    };
+        agent.end()
+    });
     // Only another thread may have been faster with the signal than the one that would have begun anew.
     assert!(ended.success() || ended.signal() == Some(Signal::TERM.as_raw()), "{ended:?}");
 }
@@ -327,9 +317,8 @@ fn neither_another_program_of_the_user_nor_a_core_dump_gets_the_memory() {
 
     // An ordinary program of the same user gives all this away, or the agent's refusal would prove nothing.
     let mut plain = dumping(Path::new("/bin/sleep"), &folder).arg("600").spawn().unwrap();
-    while std::fs::read_to_string(format!("/proc/{}/comm", plain.id())).unwrap() != "sleep\n" {
-        std::thread::yield_now();
-    }
+    let name = || std::fs::read_to_string(format!("/proc/{}/comm", plain.id())).unwrap();
+    until("it sleeps", || name() == "sleep\n");
     assert!(as_somebody_reads(&format!("/proc/{}/environ", plain.id())));
     abort(plain.id());
     assert!(plain.wait().unwrap().core_dumped(), "set core_pattern to a file's name");

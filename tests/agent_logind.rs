@@ -3,18 +3,15 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use emulator::{Answer, Script, USER_ONE};
 use rustix::process::getuid;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Agent, GRAPH, SCOPE, World, found_in, names, post, proofs, read_reply, report, repository, secrets_of,
+    Agent, GRAPH, SCOPE, World, found, found_in, names, post, proofs, read_reply, report, repository,
+    secrets_of, until,
 };
-
-/// Only a test that fails waits so long.
-const GIVE_UP: Duration = Duration::from_secs(60);
 
 /// python-dbusmock's logind on a bus of its own; `tests/support/logind.py` says what it understands.
 struct Logind {
@@ -65,11 +62,7 @@ impl Logind {
     }
 
     fn wait_for_inhibitors(&mut self, count: usize) {
-        let started = Instant::now();
-        while self.tell("inhibitors").as_array().unwrap().len() != count {
-            assert!(started.elapsed() < GIVE_UP, "there are not {count} inhibitors");
-            std::thread::yield_now();
-        }
+        until("so many hold it up", || self.tell("inhibitors").as_array().unwrap().len() == count);
     }
 }
 
@@ -82,15 +75,10 @@ impl Drop for Logind {
 }
 
 fn wait_until_locked(agent: &Agent) -> Value {
-    let started = Instant::now();
-    loop {
-        assert!(started.elapsed() < GIVE_UP, "it does not lock");
-        match agent.try_get("/v1/status") {
-            Ok(reply) if reply.body["state"] == "locked" => return reply.body["locked_because"].clone(),
-            _ => {}
-        }
-        std::thread::yield_now();
-    }
+    found("it is locked", || {
+        let reply = agent.try_get("/v1/status").ok()?;
+        (reply.body["state"] == "locked").then(|| reply.body["locked_because"].clone())
+    })
 }
 
 #[test]
@@ -163,9 +151,7 @@ fn a_provider_that_hangs_does_not_keep_the_machine_awake() {
         let mut locking = agent.connect();
         if lock_first {
             locking.write_all(post("/v1/lock", &json!({})).as_bytes()).unwrap();
-            while agent.get("/v1/hello").ok()["state"] != "locked" {
-                std::thread::yield_now();
-            }
+            until("it is locked", || agent.get("/v1/hello").ok()["state"] == "locked");
         }
         logind.tell("suspend");
         logind.wait_for_inhibitors(0);

@@ -11,8 +11,8 @@ use emulator::{USER_ONE, USER_TWO};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Agent, AgentReply as Reply, Answer, GRAPH, Run, SCOPE, World, built, converse_openly, parse_reply, post,
-    run,
+    Agent, AgentReply as Reply, Answer, GRAPH, Run, SCOPE, World, built, converse_openly, found, parse_reply,
+    post, run, until,
 };
 
 /// What a header may have in it; a file's name may have anything.
@@ -409,16 +409,10 @@ fn remembered(world: &World) -> Vec<Value> {
 
 /// Waits for the one question that is open, for so many requests.
 fn question(world: &World, waiting: usize) -> Value {
-    let given_up = Instant::now() + Duration::from_secs(40);
-    loop {
-        let open = open_questions(world);
-        if let [question] = open.as_slice()
-            && question["waiting"] == json!(waiting)
-        {
-            return question.clone();
-        }
-        assert!(Instant::now() < given_up, "{open:?}");
-    }
+    found("the question", || match open_questions(world).as_slice() {
+        [question] if question["waiting"] == json!(waiting) => Some(question.clone()),
+        _ => None,
+    })
 }
 
 const ASK_FOR_VAULT: &str = "[[policy.rule]]\naction = 'ask'\nscope = 'https://vault.azure.net'\n";
@@ -569,10 +563,7 @@ fn nobody_answers_and_a_person_answers_at_a_terminal_and_no_other_program_does()
     question(&world, 1);
     child.kill().unwrap();
     child.wait().unwrap();
-    let given_up = Instant::now() + Duration::from_secs(40);
-    while !open_questions(&world).is_empty() {
-        assert!(Instant::now() < given_up, "somebody is waited for who is not there");
-    }
+    until("the question is gone", || open_questions(&world).is_empty());
 
     // `tokenkeep token` waits as well, and a person at a terminal is asked there.
     let token = world.command(&["token", "--scope", VAULT]).stdout(Stdio::piped()).spawn().unwrap();

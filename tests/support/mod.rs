@@ -10,6 +10,7 @@ mod person;
 mod private_network;
 mod run;
 mod traced;
+mod waiting;
 
 #[path = "../programs/src/fake_sign_in.rs"]
 mod fake_sign_in;
@@ -37,6 +38,7 @@ pub(crate) use self::person::{Person, browse, follow, on_a_terminal, wait_for_fi
 pub(crate) use self::private_network::PrivateNetwork;
 pub(crate) use self::run::{Run, run};
 pub(crate) use self::traced::{Stopped, Trace, through, touching};
+pub(crate) use self::waiting::{found, until};
 
 pub(crate) const SCOPE: &str = "https://management.azure.com/.default";
 pub(crate) const GRAPH: &str = "https://graph.microsoft.com/User.Read";
