@@ -306,9 +306,13 @@ mod tests {
         let link = folder.path().join("link.toml");
         symlink(&path, &link).unwrap();
         Config::read(&link).unwrap();
-        let pipe = folder.path().join("pipe");
-        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
-        assert!(matches!(Config::read(&pipe), Err(ConfigError::NotAFile { .. })), "and nobody waits");
+        // rustix makes none on macOS
+        #[cfg(target_os = "linux")]
+        {
+            let pipe = folder.path().join("pipe");
+            rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+            assert!(matches!(Config::read(&pipe), Err(ConfigError::NotAFile { .. })), "and nobody waits");
+        }
 
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();

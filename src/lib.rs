@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod acquire;
-#[cfg(all(feature = "cli", unix))]
+#[cfg(feature = "cli")]
 mod agent;
 pub mod agent_client;
 #[cfg(feature = "cli")]
@@ -30,6 +30,8 @@ pub mod store;
 mod text;
 pub mod time;
 mod token;
+#[cfg(windows)]
+mod windows;
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]

@@ -2,13 +2,15 @@
 
 #[cfg(feature = "cli")]
 pub(crate) mod ending;
+#[cfg(all(feature = "cli", windows))]
+#[path = "process/windows.rs"]
+mod platform;
 #[cfg(feature = "cli")]
-#[cfg_attr(not(unix), allow(dead_code, reason = "what the agent looks at"))]
 mod program;
 #[cfg(feature = "cli")]
 mod resident;
 
-#[cfg(all(feature = "cli", unix))]
+#[cfg(feature = "cli")]
 use std::io;
 #[cfg(all(feature = "cli", unix))]
 use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
@@ -20,7 +22,11 @@ use std::time::Duration;
 #[cfg(all(feature = "cli", unix))]
 use rustix::io::FdFlags;
 
-#[cfg(all(test, feature = "cli", target_os = "linux"))]
+#[cfg(all(feature = "cli", windows))]
+pub(crate) use self::platform::{
+    ANEW, DETACHED, READY, begin_anew, close_stdout, harden, keep_standard_handles, name_anew, since_boot,
+};
+#[cfg(all(feature = "cli", any(windows, all(test, target_os = "linux"))))]
 pub(crate) use self::program::handle_of;
 #[cfg(all(feature = "cli", unix))]
 pub(crate) use self::program::{FileId, Handle, HandleId, Stands, lives, peer_of, runs};
@@ -43,9 +49,12 @@ pub(crate) fn keep_out_of_swap(bytes: &mut [u8]) {
     }
 }
 
-/// Windows keeps small hot pages in memory by itself, and hibernation would write them anyway.
-#[cfg(not(unix))]
-pub(crate) fn keep_out_of_swap(_bytes: &mut [u8]) {}
+#[cfg(windows)]
+pub(crate) fn keep_out_of_swap(bytes: &mut [u8]) {
+    if let Err(error) = crate::windows::memory::keep(bytes) {
+        tracing::debug!(%error, "a key could not be kept out of the paging file");
+    }
+}
 
 /// Closes this process's memory to other programs of the same user, and to core dumps.
 ///
@@ -115,7 +124,7 @@ pub(crate) fn since_boot() -> Duration {
 }
 
 /// Why a program did not begin anew.
-#[cfg(all(feature = "cli", unix))]
+#[cfg(feature = "cli")]
 #[derive(Debug)]
 pub(crate) enum NotBegun {
     /// Somebody wants it to end instead.

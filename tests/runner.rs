@@ -2,7 +2,7 @@
 //! provider is emulated.
 //!
 //! On Linux: the keyrings, clients, namespaces and tracers that the promises are held against are
-//! there. `scripts/cross` runs the store's own tests for Windows.
+//! there. `scripts/cross` runs the store's own tests for Windows, and `tests/windows`.
 
 #![cfg(target_os = "linux")]
 

@@ -55,7 +55,7 @@ impl Caches {
     }
 
     /// Has what others do to the caches hinted at by this watcher.
-    #[cfg(all(feature = "cli", unix))]
+    #[cfg(feature = "cli")]
     pub(crate) fn watched_by(mut self, watcher: Option<Arc<Watcher>>) -> Self {
         self.watcher = watcher;
         self
@@ -74,7 +74,7 @@ impl Caches {
     }
 
     /// Reads again what was read before and has changed since, so that nobody has to wait for it.
-    #[cfg(all(feature = "cli", unix))]
+    #[cfg(feature = "cli")]
     pub(crate) async fn catch_up(&self) {
         for cache in [&self.without_cae, &self.with_cae].into_iter().filter_map(OnceLock::get) {
             let is_known = cache.latest().whole.is_some();
@@ -88,7 +88,7 @@ impl Caches {
     }
 
     /// What is in memory.
-    #[cfg(all(feature = "cli", unix))]
+    #[cfg(feature = "cli")]
     pub(crate) fn held(&self) -> Vec<(StoreDescription, Arc<TokenCacheDocument>)> {
         let caches = [&self.without_cae, &self.with_cae].into_iter().filter_map(OnceLock::get);
         let whole =

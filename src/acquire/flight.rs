@@ -51,7 +51,7 @@ where
     }
 
     /// Waits until no flight is under way.
-    #[cfg(any(all(feature = "cli", unix), test))]
+    #[cfg(any(feature = "cli", test))]
     pub(super) async fn all_landed(&self) {
         // It cannot fail: the sender is ours.
         self.0.count.subscribe().wait_for(|count| *count == 0).await.ok();

@@ -122,7 +122,7 @@ impl Acquirer {
 
     /// For a process that others wait for: whoever has a valid token gets it at once, and a renewal
     /// that is due goes on behind.
-    #[cfg(all(feature = "cli", unix))]
+    #[cfg(feature = "cli")]
     pub(crate) fn for_an_agent(
         client: entra::Client,
         caches: Arc<Caches>,
@@ -211,7 +211,7 @@ impl Acquirer {
 
     /// Renews a token before it expires, unless the cache has one by now that will do, or that was
     /// tried a moment ago (`None`).
-    #[cfg(all(feature = "cli", unix))]
+    #[cfg(feature = "cli")]
     pub(crate) async fn renew(
         &self,
         account: &AccountChoice,
@@ -233,13 +233,13 @@ impl Acquirer {
     }
 
     /// Waits until every answer that the provider still owes is saved.
-    #[cfg(all(feature = "cli", unix))]
+    #[cfg(feature = "cli")]
     pub(crate) async fn settled(&self) {
         self.0.flights.all_landed().await;
     }
 
     /// Whether nobody else holds this engine, not even a flight.
-    #[cfg(all(feature = "cli", unix))]
+    #[cfg(feature = "cli")]
     pub(crate) fn is_unused(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }

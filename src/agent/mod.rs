@@ -1,4 +1,4 @@
-//! The agent: one login served to every process of its user, over a Unix socket.
+//! The agent: one login served to every process of its user, over a Unix socket or a named pipe.
 //!
 //! The engine is [`acquire`](crate::acquire)'s, kept by `engine`: `target` says whom a question means,
 //! `shelf` keeps open what that takes, and `renewals` renew before anybody asks, when `ahead` says so.
@@ -27,6 +27,10 @@ mod rest;
 mod server;
 mod session;
 mod shelf;
+#[cfg(unix)]
+mod socket;
+#[cfg(windows)]
+#[path = "socket/windows.rs"]
 mod socket;
 mod target;
 mod unlock;
@@ -35,4 +39,6 @@ pub(crate) use self::clocks::LockAfter;
 pub(crate) use self::engine::{DefaultAccounts, Surroundings};
 pub(crate) use self::logind::LockOn;
 pub(crate) use self::server::{Ended, serve};
+#[cfg(windows)]
+pub(crate) use self::socket::KeptName;
 pub(crate) use self::socket::{BoundSocket, Legacy, SocketError};

@@ -3,6 +3,9 @@
 #[cfg(unix)]
 #[path = "peer/unix.rs"]
 mod platform;
+#[cfg(windows)]
+#[path = "peer/windows.rs"]
+mod platform;
 
 use std::sync::Arc;
 

@@ -149,6 +149,7 @@ impl Session {
     }
 
     /// Waits until it is unlocked.
+    #[cfg(target_os = "linux")]
     pub(super) async fn unlocked(&self) {
         // It ends with this session only.
         self.unlocked.subscribe().wait_for(|unlocked| *unlocked).await.ok();

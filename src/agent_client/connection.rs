@@ -3,6 +3,9 @@
 #[cfg(unix)]
 #[path = "connection/unix.rs"]
 mod platform;
+#[cfg(windows)]
+#[path = "connection/windows.rs"]
+mod platform;
 
 use std::path::Path;
 use std::time::Duration;
@@ -39,7 +42,7 @@ pub(super) fn is_there(path: &Path) -> Result<bool, CallError> {
 
 /// Who listens, whether or not they ever answer: the system keeps connections for them.
 pub(super) async fn listener(path: &Path) -> Option<i32> {
-    connect(path).await.ok()?.peer_cred().ok()?.pid()
+    platform::process_of(&connect(path).await.ok()?)
 }
 
 /// Removes a socket that nobody listens on any more.

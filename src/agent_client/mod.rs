@@ -1,21 +1,22 @@
 //! Asking the user's agent, `tokenkeep agent`, which does the work once for every process.
 //!
 //! [`AgentClient`] is a [`TokenCredential`](crate::credential::TokenCredential): alone, or in a chain
-//! before a credential that does without an agent. The [`protocol`] is HTTP over a Unix socket.
+//! before a credential that does without an agent. The [`protocol`] is HTTP over a Unix socket
+//! or, on Windows, a named pipe.
 
 pub mod protocol;
 
-#[cfg(unix)]
-mod connection;
-#[cfg(not(unix))]
-#[path = "elsewhere.rs"]
 mod connection;
 #[cfg(unix)]
+pub(crate) mod place;
+#[cfg(windows)]
+#[path = "place/windows.rs"]
 pub(crate) mod place;
 mod refusal;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Method;
@@ -34,15 +35,20 @@ use crate::token::{AccessToken, TokenAccount, TokenDetails, TokenRequest, TokenS
 
 #[cfg(feature = "cli")]
 use self::protocol::Behind;
-use self::protocol::{AskAccounts, AskToken, AskUnlock, Hello, StateAnswer, Status, StoreName, TokenAnswer};
+use self::protocol::{
+    AskAccounts, AskToken, AskUnlock, Hello, State, StateAnswer, Status, StoreName, TokenAnswer,
+};
 
-#[cfg(not(unix))]
-pub use self::connection::socket_path;
-#[cfg(unix)]
 pub use self::place::{PlaceError, socket_path};
 pub use self::refusal::{Detail, ErrorAnswer, Meant, Provider, Reason, Refusal, Removed};
 
 const CREDENTIAL: &str = "AgentClient";
+
+/// A pipe may still let in whom nobody will answer: so often does the client come again,
+const TRIES: usize = 50;
+
+/// after so long.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Gets tokens from the user's agent and never asks anybody.
 ///
@@ -82,28 +88,20 @@ pub(crate) enum AskError {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
     /// Nobody listens there.
-    #[cfg(unix)]
     #[error("no agent listens at {}", path.display())]
     Absent { path: PathBuf },
     /// The socket may be somebody else's.
-    #[cfg(unix)]
     #[error(transparent)]
     Place(#[from] PlaceError),
     /// The agent let go of the connection before it answered.
-    #[cfg(unix)]
     #[error("the agent at {} broke off: {detail}", path.display())]
     Broken { path: PathBuf, detail: String },
     /// The agent does not answer, stopped doing so, or says what nobody understands.
     #[error("the agent at {} does not answer: {detail}", path.display())]
     Silent { path: PathBuf, detail: String },
-    /// Nobody can listen there.
-    #[cfg(not(unix))]
-    #[error("the agent is not supported on this platform")]
-    Unsupported,
 }
 
 /// An answer of whatever kind.
-#[cfg_attr(not(unix), allow(dead_code, reason = "nobody is there to answer"))]
 #[derive(Debug)]
 struct Reply {
     is_success: bool,
@@ -239,9 +237,11 @@ impl AgentClient {
     /// [`Unavailable`] without an agent.
     pub async fn lock(&self) -> Result<()> {
         let _state: StateAnswer = self.ask(Method::POST, protocol::LOCK, &()).await?;
-        // It takes no connection before it begins anew, so this is answered by what comes after.
-        self.hello().await?;
-        Ok(())
+        // It answers no connection before it begins anew, so this is answered by what comes after.
+        match self.ask::<Hello>(Method::GET, protocol::HELLO, &()).await {
+            Err(AskError::Refused(refusal)) if refusal.kind == protocol::LOCKED => Ok(()),
+            answer => Ok(answer.map(drop)?),
+        }
     }
 
     /// Has the agent serve again, by the vault's passphrase or recovery key. Without one it serves if
@@ -266,19 +266,14 @@ impl AgentClient {
     }
 
     /// Who waits for a person's word, and what was said before.
-    #[cfg(all(feature = "cli", unix))]
+    #[cfg(feature = "cli")]
     pub(crate) async fn consents(&self) -> Result<protocol::Consents> {
         Ok(self.ask(Method::GET, protocol::CONSENTS, &()).await?)
     }
 
     /// A person's word; it holds as `config.toml` says, or for so long.
-    #[cfg(all(feature = "cli", unix))]
-    pub(crate) async fn answer_question(
-        &self,
-        id: &str,
-        allow: bool,
-        holds: Option<std::time::Duration>,
-    ) -> Result<()> {
+    #[cfg(feature = "cli")]
+    pub(crate) async fn answer_question(&self, id: &str, allow: bool, holds: Option<Duration>) -> Result<()> {
         let holds_seconds = holds.map(|holds| holds.as_secs());
         let ask = protocol::AskAnswer { id: id.to_owned(), allow, holds_seconds };
         let _done: protocol::DoneAnswer = self.ask(Method::POST, protocol::ANSWER, &ask).await?;
@@ -286,7 +281,7 @@ impl AgentClient {
     }
 
     /// Takes one word back, or all; how many that were.
-    #[cfg(all(feature = "cli", unix))]
+    #[cfg(feature = "cli")]
     pub(crate) async fn forget_consent(&self, id: Option<&str>) -> Result<usize> {
         let ask = protocol::AskForget { id: id.map(str::to_owned) };
         let done: protocol::DoneAnswer = self.ask(Method::POST, protocol::FORGET, &ask).await?;
@@ -343,15 +338,19 @@ impl AgentClient {
         // Room enough that no half of a passphrase is left behind by growing.
         let mut body = Zeroizing::new(Vec::with_capacity(16 * 1024));
         serde_json::to_writer(&mut *body, question).map_err(|error| odd(error.to_string()))?;
-        let reply = connection::call(&self.socket, method, target, body).await;
-        #[cfg(unix)]
-        if let Err(CallError::Broken { .. }) = &reply
-            && self.is_locked().await
-        {
-            // It lets go of whoever waits when it is locked. That is no reason to go round it.
-            return Err(AskError::Refused(Box::new(Refusal::locked())));
-        }
-        let Reply { is_success, body } = reply?;
+        let mut may_repeat = matches!(target, protocol::TOKEN | protocol::ACCOUNTS);
+        let Reply { is_success, body } = loop {
+            match connection::call(&self.socket, method.clone(), target, body.clone()).await {
+                Err(broken @ CallError::Broken { .. }) => match self.state().await {
+                    // It lets go of whoever waits when it is locked. That is no reason to go round it.
+                    Some(State::Locked) => return Err(AskError::Refused(Box::new(Refusal::locked()))),
+                    // By all appearances it was unlocked since.
+                    Some(State::Unlocked) if may_repeat => may_repeat = false,
+                    _ => return Err(broken.into()),
+                },
+                reply => break reply?,
+            }
+        };
         if is_success {
             // The text itself may hold a token, so only where it went wrong is told.
             return serde_json::from_slice(&body)
@@ -364,36 +363,35 @@ impl AgentClient {
     }
 }
 
-#[cfg(unix)]
 impl AgentClient {
-    async fn is_locked(&self) -> bool {
-        let hello = connection::call(&self.socket, Method::GET, protocol::HELLO, Zeroizing::default()).await;
-        let hello = hello.ok().and_then(|reply| serde_json::from_slice::<Hello>(&reply.body).ok());
-        hello.is_some_and(|hello| hello.state == protocol::State::Locked)
+    /// How whoever comes after the one that broke off is, if anybody does.
+    async fn state(&self) -> Option<State> {
+        for _ in 0..TRIES {
+            let hello =
+                connection::call(&self.socket, Method::GET, protocol::HELLO, Zeroizing::default()).await;
+            if !matches!(hello, Err(CallError::Broken { .. })) {
+                return Some(serde_json::from_slice::<Hello>(&hello.ok()?.body).ok()?.state);
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        None
     }
 }
 
 impl CallError {
     /// Whether nobody listens.
     pub(crate) const fn is_absence(&self) -> bool {
-        #[cfg(unix)]
-        return matches!(self, Self::Absent { .. });
-        #[cfg(not(unix))]
-        return matches!(self, Self::Unsupported);
+        matches!(self, Self::Absent { .. })
     }
 
     /// Whether somebody else may be behind it, which a person should know.
     pub(crate) const fn is_distrust(&self) -> bool {
-        #[cfg(unix)]
-        return matches!(self, Self::Place(_));
-        #[cfg(not(unix))]
-        false
+        matches!(self, Self::Place(_))
     }
 
     /// What happened, without the place.
     pub(crate) fn detail(&self) -> String {
         match self {
-            #[cfg(unix)]
             Self::Broken { detail, .. } => format!("it broke off: {detail}"),
             Self::Silent { detail, .. } => detail.clone(),
             other => other.to_string(),
@@ -402,17 +400,12 @@ impl CallError {
 
     pub(crate) fn hint(&self) -> String {
         match self {
-            #[cfg(unix)]
             Self::Absent { .. } => "start it: tokenkeep agent start".to_owned(),
-            #[cfg(unix)]
             Self::Place(error) => error.hint(),
-            #[cfg(unix)]
             Self::Broken { .. } => "see how it is: tokenkeep agent status".to_owned(),
             Self::Silent { .. } => {
                 "start it anew: tokenkeep agent stop, then tokenkeep agent start".to_owned()
             }
-            #[cfg(not(unix))]
-            Self::Unsupported => "use a credential that works without it".to_owned(),
         }
     }
 }

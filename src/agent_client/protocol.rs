@@ -154,7 +154,7 @@ pub struct DoneAnswer {
     pub count: usize,
 }
 
-#[cfg(all(feature = "cli", unix))]
+#[cfg(feature = "cli")]
 impl DoneAnswer {
     pub(crate) const fn of(count: usize) -> Self {
         Self { version: 1, count }
@@ -207,7 +207,7 @@ pub struct Question {
     pub ends_at: i64,
 }
 
-#[cfg(all(feature = "cli", unix))]
+#[cfg(feature = "cli")]
 impl Question {
     /// The question as a person reads it. With `holds`, for how long a yes is good.
     pub(crate) fn in_words(&self, holds: std::time::Duration) -> String {
@@ -359,7 +359,7 @@ pub struct Who {
     pub home_account_id: String,
 }
 
-#[cfg(all(feature = "cli", unix))]
+#[cfg(feature = "cli")]
 impl Who {
     pub(crate) const fn new(username: String, home_account_id: String) -> Self {
         Self { username, home_account_id }
@@ -643,7 +643,7 @@ pub struct StateAnswer {
     pub state: State,
 }
 
-#[cfg(all(feature = "cli", unix))]
+#[cfg(feature = "cli")]
 impl StateAnswer {
     pub(crate) const fn new(state: State) -> Self {
         Self { version: 1, state }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::TenantId;
-#[cfg(any(all(feature = "cli", unix), test))]
+#[cfg(any(feature = "cli", test))]
 use crate::error::with_causes;
 use crate::error::{
     AuthenticationFailed, Candidate, DENIED, Denied, Error, InteractionReason, InteractionRequired,
@@ -147,7 +147,7 @@ pub struct Meant {
     pub home_tenant: String,
 }
 
-#[cfg(any(all(feature = "cli", unix), test))]
+#[cfg(any(feature = "cli", test))]
 impl ErrorAnswer {
     /// Tells an error of the library.
     pub(crate) fn of(error: &Error) -> Self {
@@ -178,20 +178,20 @@ impl ErrorAnswer {
     }
 
     /// Tells something that is no error of the library.
-    #[cfg(all(feature = "cli", unix))]
+    #[cfg(feature = "cli")]
     pub(crate) fn told(kind: &str, message: impl Into<String>, hint: Option<String>) -> Self {
         Self::new(Refusal { kind: kind.to_owned(), message: message.into(), hint, ..Refusal::default() })
     }
 
     /// The same, to be asked again after so many seconds.
-    #[cfg(all(feature = "cli", unix))]
+    #[cfg(feature = "cli")]
     pub(crate) fn after(mut self, seconds: u64) -> Self {
         self.error.detail = Some(Box::new(Detail { retry_after: Some(seconds), ..Detail::default() }));
         self
     }
 
     /// The same, with the accounts that might have been meant.
-    #[cfg(all(feature = "cli", unix))]
+    #[cfg(feature = "cli")]
     pub(crate) fn among(mut self, candidates: &[Candidate]) -> Self {
         self.error.candidates = Meant::all(candidates);
         self
@@ -204,7 +204,6 @@ impl ErrorAnswer {
 
 impl Refusal {
     /// What a locked agent answers.
-    #[cfg(unix)]
     pub(crate) fn locked() -> Self {
         Self {
             kind: super::protocol::LOCKED.to_owned(),
@@ -281,7 +280,7 @@ impl Refusal {
     }
 }
 
-#[cfg(any(all(feature = "cli", unix), test))]
+#[cfg(any(feature = "cli", test))]
 impl Detail {
     fn of(error: &Error) -> Option<Self> {
         let provider = error.provider().map(Provider::of);
@@ -311,7 +310,7 @@ impl Detail {
     }
 }
 
-#[cfg(any(all(feature = "cli", unix), test))]
+#[cfg(any(feature = "cli", test))]
 impl From<InteractionReason> for Reason {
     fn from(reason: InteractionReason) -> Self {
         match reason {
@@ -336,7 +335,7 @@ impl From<Reason> for InteractionReason {
 }
 
 impl Provider {
-    #[cfg(any(all(feature = "cli", unix), test))]
+    #[cfg(any(feature = "cli", test))]
     fn of(answer: &ProviderError) -> Self {
         let ProviderError {
             error,
@@ -378,7 +377,7 @@ impl Provider {
 }
 
 impl Removed {
-    #[cfg(any(all(feature = "cli", unix), test))]
+    #[cfg(any(feature = "cli", test))]
     fn of(grant: &RemovedGrant) -> Self {
         let RemovedGrant { username, home_account_id, client_id, cache, code } = grant.clone();
         Self { username, home_account_id, client_id, cache, code }
@@ -390,7 +389,7 @@ impl Removed {
 }
 
 impl Meant {
-    #[cfg(any(all(feature = "cli", unix), test))]
+    #[cfg(any(feature = "cli", test))]
     fn all(candidates: &[Candidate]) -> Vec<Self> {
         let one = |candidate: &Candidate| Self {
             username: candidate.username.clone(),

@@ -1,6 +1,8 @@
 //! `tokenkeep agent`: one engine for all processes of a user, in the foreground or behind.
 
 mod consent;
+#[cfg(windows)]
+mod keeping;
 mod locking;
 #[cfg(not(any(target_os = "macos", windows)))]
 mod manager;
@@ -8,7 +10,8 @@ mod service;
 mod status;
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+#[cfg(unix)]
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -19,6 +22,8 @@ use serde_json::{Value, json};
 
 use super::arguments::{Agent, AgentCommand, LockOptions};
 use super::failure::Failure;
+#[cfg(unix)]
+use super::output;
 use super::output::{FAINT, Output, STRONG};
 use super::settings::Settings;
 use super::state::DefaultAccounts;
@@ -43,6 +48,10 @@ struct Left {
     locked_because: LockReason,
 }
 
+/// How often somebody who waits for the end of an agent looks.
+#[cfg(windows)]
+const AGAIN: Duration = Duration::from_millis(20);
+
 /// How long a lock waits for what blocks. Clients wait with it.
 const FAREWELL_OF_A_LOCK: Duration = Duration::from_secs(1);
 
@@ -64,6 +73,7 @@ pub(super) fn run(arguments: &Agent, settings: &Settings, output: Output) -> Res
 
 /// Serves in this process until it is ended.
 fn serve(arguments: &Agent, settings: &Settings, output: Output) -> Result<(), Failure> {
+    #[cfg(unix)]
     if arguments.detached {
         // Whoever started it leads another session; a group's leader cannot leave, and need not.
         rustix::process::setsid().ok();
@@ -77,6 +87,10 @@ fn serve(arguments: &Agent, settings: &Settings, output: Output) -> Result<(), F
         config => config?,
     };
     let lock_after = lock_after(&arguments.lock, &config.agent)?;
+    #[cfg(windows)]
+    if !arguments.kept {
+        return keeping::keep(&socket_path(&settings.places.state), arguments.detached, output);
+    }
     let left = arguments.legacy.as_deref().map(read_legacy).transpose()?;
     let socket = match &left {
         Some(left) => {
@@ -189,9 +203,15 @@ fn unattended(settings: &Settings) -> Settings {
 }
 
 /// From now on nobody reads what this process would say.
+#[cfg(unix)]
 fn leave_output() -> io::Result<()> {
-    let nowhere = OpenOptions::new().write(true).open("/dev/null")?;
-    Ok(rustix::stdio::dup2_stdout(nowhere)?)
+    output::close_stdout()
+}
+
+/// The process that keeps this one leaves it.
+#[cfg(windows)]
+fn leave_output() -> io::Result<()> {
+    io::Write::write_all(&mut io::stdout(), format!("{}\n", process::READY).as_bytes())
 }
 
 fn start(lock: &LockOptions, settings: &Settings, output: Output) -> Result<(), Failure> {
@@ -206,7 +226,9 @@ fn start(lock: &LockOptions, settings: &Settings, output: Output) -> Result<(), 
         return report(&client, hello(&client)?.as_ref(), true, output);
     }
     let program = std::env::current_exe().map_err(Failure::file("finding", "this program"))?;
-    let mut child = Command::new(&program)
+    let mut command = Command::new(&program);
+    leave_the_terminal(&mut command);
+    let mut child = command
         .args(["agent", "--detached", "--json"])
         .args(lock.words())
         .args(&settings.given)
@@ -224,6 +246,17 @@ fn start(lock: &LockOptions, settings: &Settings, output: Output) -> Result<(), 
         Some(hello) => report(&client, Some(&hello), true, output),
         None => Err(of_child(&told)),
     }
+}
+
+/// It does so by itself, once it is another program.
+#[cfg(unix)]
+const fn leave_the_terminal(_agent: &mut Command) {}
+
+/// It has no console, and holds nothing open that somebody reads to its end.
+#[cfg(windows)]
+fn leave_the_terminal(agent: &mut Command) {
+    std::os::windows::process::CommandExt::creation_flags(agent, process::DETACHED);
+    process::keep_standard_handles();
 }
 
 /// What a child that did not get ready said.
@@ -247,13 +280,30 @@ fn stop(settings: &Settings, output: Output) -> Result<(), Failure> {
         return report(&client, None, was_service, output);
     }
     runtime::wait_for(client.shut_down())?;
+    wait_for_its_end(&client)?;
+    report(&client, None, true, output)
+}
+
+/// It holds a file until it is gone, and has saved everything by then.
+#[cfg(unix)]
+fn wait_for_its_end(client: &AgentClient) -> Result<(), Failure> {
     let mut lock = client.socket().as_os_str().to_owned();
     lock.push(".lock");
-    // It holds this file until it is gone, and has saved everything by then.
-    if let Ok(file) = File::open(&lock) {
-        file.lock().map_err(Failure::file("waiting for", lock))?;
+    match File::open(&lock) {
+        Ok(file) => file.lock().map_err(Failure::file("waiting for", lock)),
+        Err(_) => Ok(()),
     }
-    report(&client, None, true, output)
+}
+
+/// Its pipe is there until it is gone, and it has saved everything by then.
+#[cfg(windows)]
+fn wait_for_its_end(client: &AgentClient) -> Result<(), Failure> {
+    runtime::wait_for(async {
+        while client.is_there().is_ok_and(|is_there| is_there) {
+            tokio::time::sleep(AGAIN).await;
+        }
+        Ok(())
+    })
 }
 
 /// Who is there; `None` if nobody is.
@@ -332,7 +382,9 @@ impl From<SocketError> for Failure {
             SocketError::AlreadyRunning { .. } => "agent_already_running",
             SocketError::Taken { .. } => "agent_socket_taken",
             SocketError::Place(_) => "agent_socket_unsafe",
-            SocketError::Io { .. } | SocketError::NoListener { .. } => "agent_socket",
+            #[cfg(unix)]
+            SocketError::NoListener { .. } => "agent_socket",
+            SocketError::Io { .. } => "agent_socket",
         };
         Self::Agent { kind, problem: error.to_string(), hint: Some(error.hint()) }
     }

@@ -12,9 +12,7 @@ use clap_complete::Shell;
 
 use crate::store::PROFILES;
 
-pub(super) use self::agent::Agent;
-#[cfg(unix)]
-pub(super) use self::agent::{AgentCommand, ConsentCommand, Install, LockOptions};
+pub(super) use self::agent::{Agent, AgentCommand, ConsentCommand, Install, LockOptions};
 pub(super) use self::doors::{Exec, GrantOptions, Grants, GrantsCommand, Serve};
 pub(super) use self::vault::{
     Audit, Export, Import, ProtectorChoice, ProtectorCommand, TransferOptions, TransferStore, Vault,

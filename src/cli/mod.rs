@@ -1,10 +1,6 @@
 //! The command line: parse, call the library, print, exit code.
 
 mod accounts;
-#[cfg(unix)]
-mod agent;
-#[cfg(not(unix))]
-#[path = "no_agent.rs"]
 mod agent;
 mod arguments;
 mod audit;

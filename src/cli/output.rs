@@ -161,12 +161,13 @@ impl Output {
 }
 
 /// Ends the standard output for whoever reads it, while this process goes on.
-#[cfg_attr(not(unix), expect(clippy::unnecessary_wraps, reason = "on Unix it may fail"))]
+#[cfg(unix)]
 pub(super) fn close_stdout() -> io::Result<()> {
-    #[cfg(unix)]
-    rustix::stdio::dup2_stdout(std::fs::File::options().write(true).open("/dev/null")?)?;
-    Ok(())
+    Ok(rustix::stdio::dup2_stdout(std::fs::File::options().write(true).open("/dev/null")?)?)
 }
+
+#[cfg(windows)]
+pub(super) use crate::process::close_stdout;
 
 /// The value as indented JSON and a new line.
 pub(super) fn json_text(value: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, Failure> {

@@ -102,7 +102,6 @@ impl Settings {
     }
 
     /// The options for a process of another environment, which is to mean the same cache.
-    #[cfg_attr(not(unix), allow(dead_code, reason = "what an agent's service is given"))]
     pub(super) fn given_anywhere(&self) -> Vec<String> {
         let mut words = self.given.clone();
         let lacks = |option: &str| !self.given.iter().any(|word| word.starts_with(option));
@@ -133,7 +132,6 @@ impl Settings {
     }
 
     /// The same settings for another cache.
-    #[cfg(unix)]
     pub(super) fn with_cache(&self, cache: &TokenCachePersistenceOptions) -> Self {
         Self { cache: cache.clone(), ..self.clone() }
     }

@@ -99,7 +99,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::new`].
-    #[cfg(all(feature = "cli", unix))]
+    #[cfg(feature = "cli")]
     pub(crate) fn beside(&self, options: ClientOptions) -> Result<Self> {
         Ok(Self { transport: Arc::clone(&self.transport), ..Self::new(options)? })
     }

@@ -8,6 +8,10 @@ use libc::{SIGINT, SIGTERM, c_int};
 
 static ASKED_FOR: AtomicBool = AtomicBool::new(false);
 
+/// The process that keeps this one is gone.
+#[cfg(windows)]
+static LEFT_ALONE: tokio::sync::Notify = tokio::sync::Notify::const_new();
+
 /// Listens from now on, and is done once somebody wants this program to end.
 pub(crate) fn asked_for() -> impl Future<Output = ()> {
     let (interrupted, terminated) = (interrupted(), terminated());
@@ -28,13 +32,29 @@ pub(crate) fn interrupted() -> impl Future<Output = ()> {
     come(listening.map(|mut signals| async move { signals.recv().await }))
 }
 
-/// What a system sends that ends programs: SIGTERM, and on Windows the end of the console.
+/// What a system sends that ends programs.
+#[cfg(unix)]
 fn terminated() -> impl Future<Output = ()> {
-    #[cfg(unix)]
     let listening = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-    #[cfg(windows)]
-    let listening = tokio::signal::windows::ctrl_close();
     come(listening.map(|mut signals| async move { signals.recv().await }))
+}
+
+/// Ctrl-Break, the end of the console or of the machine, and of whoever keeps this program.
+#[cfg(windows)]
+fn terminated() -> impl Future<Output = ()> {
+    use tokio::signal::windows;
+
+    let stopped = come(windows::ctrl_break().map(|mut signals| async move { signals.recv().await }));
+    let closed = come(windows::ctrl_close().map(|mut signals| async move { signals.recv().await }));
+    let shut_down = come(windows::ctrl_shutdown().map(|mut signals| async move { signals.recv().await }));
+    async {
+        tokio::select! {
+            () = stopped => {}
+            () = closed => {}
+            () = shut_down => {}
+            () = LEFT_ALONE.notified() => {}
+        }
+    }
 }
 
 async fn come(listening: io::Result<impl Future<Output = Option<()>>>) {
@@ -46,13 +66,11 @@ async fn come(listening: io::Result<impl Future<Output = Option<()>>>) {
 }
 
 /// Asks this program to end, or notes that somebody did.
-#[cfg(unix)]
 pub(crate) fn ask() {
     ASKED_FOR.store(true, Ordering::SeqCst);
 }
 
 /// Whether this program was [`ask`]ed to end.
-#[cfg(unix)]
 pub(crate) fn was_asked_for() -> bool {
     ASKED_FOR.load(Ordering::SeqCst)
 }
@@ -68,6 +86,22 @@ pub(crate) fn remember() -> io::Result<()> {
         // SAFETY: storing an atomic is allowed in a handler, and `ask` does no more.
         unsafe { signal_hook_registry::register(signal, ask) }?;
     }
+    Ok(())
+}
+
+/// From now on the end of the process that keeps this one counts. That one holds the other end of its
+/// standard input, and never says a word.
+///
+/// # Errors
+/// When the system has no thread left.
+#[cfg(windows)]
+pub(crate) fn remember() -> io::Result<()> {
+    let keeper = std::thread::Builder::new().name("tokenkeep-keeper".to_owned());
+    keeper.spawn(|| {
+        io::copy(&mut io::stdin(), &mut io::sink()).ok();
+        ask();
+        LEFT_ALONE.notify_one();
+    })?;
     Ok(())
 }
 

@@ -57,7 +57,10 @@ impl Program {
 
 /// A process whose number nobody else gets in our eyes.
 #[derive(Debug)]
-pub(crate) struct Handle(#[cfg(target_os = "linux")] OwnedFd);
+pub(crate) struct Handle(
+    #[cfg(target_os = "linux")] OwnedFd,
+    #[cfg(windows)] crate::windows::process::Process,
+);
 
 /// A process by what tells it from all others until the machine is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,9 +116,25 @@ pub(crate) fn look_at(pid: i32, handle: Option<&Handle>) -> Option<Program> {
     if handle.is_some_and(|Handle(handle)| linux::has_ended(handle.as_fd())) { None } else { Some(program) }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(target_os = "macos")]
+#[expect(clippy::unnecessary_wraps, reason = "on Linux a process may have ended")]
 pub(crate) fn look_at(pid: i32, _handle: Option<&Handle>) -> Option<Program> {
-    elsewhere::look_at(pid)
+    Some(macos::look_at(pid))
+}
+
+/// As long as there is a handle, nobody else gets the number.
+#[cfg(windows)]
+pub(crate) fn look_at(pid: i32, handle: Option<&Handle>) -> Option<Program> {
+    match handle {
+        Some(Handle(process)) => Some(windows::look_at(pid, process)),
+        None => Some(windows::look_at(pid, &handle_of(pid)?.0)),
+    }
+}
+
+/// A handle of whoever has the number now.
+#[cfg(windows)]
+pub(crate) fn handle_of(pid: i32) -> Option<Handle> {
+    crate::windows::process::Process::open(pid.try_into().ok()?).ok().map(Handle)
 }
 
 /// A handle of the process at the other end of this socket, if the system has such. Before Linux 6.5
@@ -252,7 +271,7 @@ mod linux {
 }
 
 #[cfg(target_os = "macos")]
-mod elsewhere {
+mod macos {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::fs::MetadataExt as _;
@@ -261,8 +280,7 @@ mod elsewhere {
     use super::{FileId, Program, Stands};
 
     #[expect(unsafe_code, reason = "the system's own call, which no crate of ours wraps")]
-    #[expect(clippy::unnecessary_wraps, reason = "on Linux a process may have ended")]
-    pub(super) fn look_at(pid: i32) -> Option<Program> {
+    pub(super) fn look_at(pid: i32) -> Program {
         let mut name = [0_u8; libc::PROC_PIDPATHINFO_MAXSIZE as usize];
         let room = u32::try_from(name.len()).unwrap_or(0);
         // SAFETY: the system writes at most `room` bytes.
@@ -281,16 +299,27 @@ mod elsewhere {
             changed: (file.ctime(), file.ctime_nsec()),
         });
         let stands = if file.is_some() { Stands::Here } else { Stands::Unknown };
-        Some(Program { pid, path, file, stands, parent: None })
+        Program { pid, path, file, stands, parent: None }
     }
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "macos")))]
-mod elsewhere {
-    use super::Program;
+#[cfg(windows)]
+mod windows {
+    use std::os::windows::fs::MetadataExt as _;
 
-    pub(super) const fn look_at(_pid: i32) -> Option<Program> {
-        None
+    use super::{FileId, Program, Stands};
+    use crate::windows::process::{Process, place_of};
+
+    pub(super) fn look_at(pid: i32, process: &Process) -> Program {
+        let path = process.file().ok();
+        // A program that runs can be renamed, but neither changed nor removed.
+        let file = path.as_ref().and_then(|path| {
+            let (metadata, (device, inode)) = (path.metadata().ok()?, place_of(path).ok()?);
+            let modified = (metadata.last_write_time().cast_signed(), 0);
+            Some(FileId { device, inode, size: metadata.file_size(), modified, changed: modified })
+        });
+        let stands = if file.is_some() { Stands::Here } else { Stands::Unknown };
+        Program { pid, path, file, stands, parent: None }
     }
 }
 

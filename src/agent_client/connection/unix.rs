@@ -19,3 +19,8 @@ pub(super) async fn open(path: &Path) -> Result<Stream, CallError> {
     }
     Ok(stream)
 }
+
+/// The process at the other end, if the system tells.
+pub(super) fn process_of(stream: &Stream) -> Option<i32> {
+    stream.peer_cred().ok()?.pid()
+}

@@ -2,7 +2,6 @@
 
 use clap::{Args, Subcommand};
 
-#[cfg_attr(not(unix), allow(dead_code, reason = "it says that it does not run here"))]
 #[derive(Args, Debug, Default)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(in super::super) struct Agent {
@@ -17,13 +16,17 @@ pub(in super::super) struct Agent {
     #[arg(long, hide = true)]
     pub(in super::super) legacy: Option<String>,
 
+    /// Another process keeps the name of the pipe and waits for this one
+    #[cfg(windows)]
+    #[arg(long, hide = true)]
+    pub(in super::super) kept: bool,
+
     #[command(subcommand)]
     pub(in super::super) command: Option<AgentCommand>,
 }
 
 // No doc comment: the commands that take this in would be described by it.
 // When the agent locks by itself.
-#[cfg_attr(not(unix), allow(dead_code, reason = "it says that it does not run here"))]
 #[derive(Args, Clone, Debug, Default)]
 pub(in super::super) struct LockOptions {
     /// Lock when nobody has asked for a token in this time, such as 30m; a machine's sleep counts
@@ -44,7 +47,6 @@ pub(in super::super) struct LockOptions {
 }
 
 /// What is installed, and over what.
-#[cfg_attr(not(unix), allow(dead_code, reason = "it says that it does not run here"))]
 #[derive(Args, Debug, Default)]
 pub(in super::super) struct Install {
     #[command(flatten)]
@@ -59,7 +61,6 @@ pub(in super::super) struct Install {
     pub(in super::super) print: bool,
 }
 
-#[cfg_attr(not(unix), allow(dead_code, reason = "it says that it does not run here"))]
 impl LockOptions {
     /// The same for another process.
     pub(in super::super) fn words(&self) -> Vec<String> {
@@ -73,7 +74,6 @@ impl LockOptions {
     }
 }
 
-#[cfg_attr(not(unix), allow(dead_code, reason = "it says that it does not run here"))]
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 pub(in super::super) enum AgentCommand {
@@ -113,7 +113,6 @@ pub(in super::super) enum AgentCommand {
     },
 }
 
-#[cfg_attr(not(unix), allow(dead_code, reason = "it says that it does not run here"))]
 #[derive(Debug, Subcommand)]
 pub(in super::super) enum ConsentCommand {
     /// Let the program that waits have its token

@@ -13,7 +13,7 @@ use super::space::{Bundle, Item, Put, Space};
 
 const RECORDS: &str = "records";
 const DEFAULT_ACCOUNTS: &str = "default accounts";
-#[cfg(all(feature = "cli", unix))]
+#[cfg(feature = "cli")]
 const CONSENTS: &str = "consents";
 
 impl Vault {
@@ -83,13 +83,13 @@ impl Vault {
     }
 
     /// What a person allowed programs, in the agent's form.
-    #[cfg(all(feature = "cli", unix))]
+    #[cfg(feature = "cli")]
     pub(crate) fn consents(&self) -> Result<Option<String>, VaultError> {
         self.text(CONSENTS, CONSENTS)
     }
 
     /// Replaces that.
-    #[cfg(all(feature = "cli", unix))]
+    #[cfg(feature = "cli")]
     pub(crate) fn set_consents(&self, text: String, deadline: Deadline) -> Result<(), VaultError> {
         self.set_text(CONSENTS, CONSENTS, Some(text), self.event("consents_kept"), deadline)
     }
