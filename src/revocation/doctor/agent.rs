@@ -130,7 +130,7 @@ impl AgentState {
     }
 
     async fn ask(client: &AgentClient) -> Self {
-        let detail = match timeout(PATIENCE, client.ask_hello()).await {
+        let detail = match timeout(PATIENCE, hello(client)).await {
             Ok(Ok(hello)) => return Self::Answers(hello),
             Ok(Err(AskError::Call(error))) if error.is_absence() => {
                 // or it ended just now, and took its socket along
@@ -147,5 +147,13 @@ impl AgentState {
 
     fn refused(error: &CallError) -> Self {
         Self::Refused { detail: error.to_string(), hint: error.hint() }
+    }
+}
+
+/// Once more if it was locked just now, when it lets go of whoever waits.
+async fn hello(client: &AgentClient) -> Result<Hello, AskError> {
+    match client.ask_hello().await {
+        Err(AskError::Refused(refusal)) if refusal.kind == protocol::LOCKED => client.ask_hello().await,
+        answer => answer,
     }
 }
