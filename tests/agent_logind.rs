@@ -9,7 +9,7 @@ use rustix::process::getuid;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Agent, GRAPH, SCOPE, World, found, found_in, names, post, proofs, read_reply, report, repository,
+    Agent, GRAPH, SCOPE, World, found, found_in, names, post, proofs, read_reply, report, repository, run,
     secrets_of, until,
 };
 
@@ -116,6 +116,54 @@ fn before_the_machine_sleeps_nothing_is_left_in_memory() {
         logind.wait_for_inhibitors(1);
     }
     report("agent-logind", &format!("agent: {rounds} suspends, secrets in memory once they go on: 0"));
+}
+
+/// What happens where the real logind is; each line that begins with a name and a colon is looked at.
+const REAL: &str = r#"
+say() { printf '%s: ' "$1"; shift; "$@" | tr '\n' ' '; echo; }
+"$PROGRAM" agent 2>"$HOME/said" &
+echo $! >"$HOME/pid"
+until systemd-inhibit --list --no-pager --no-legend | grep -q tokenkeep; do
+    kill -0 "$(cat "$HOME/pid")"
+done
+# Somebody has not yet sent all of a request: a farewell that takes its time.
+/usr/bin/python3 -c '
+import os, signal, socket
+half = socket.socket(socket.AF_UNIX)
+half.connect(os.environ["TOKENKEEP_SOCK"])
+half.sendall(b"POST /v1/token HTTP/1.1\r\n")
+open(os.environ["HOME"] + "/half", "w")
+signal.pause()
+' &
+until [ -e "$HOME/half" ]; do kill -0 $!; done
+say held systemd-inhibit --list --no-pager --no-legend
+busctl --address="$DBUS_SYSTEM_BUS_ADDRESS" call org.freedesktop.login1 /org/freedesktop/login1 \
+    org.freedesktop.login1.Manager Suspend b false
+until [ -s "$HOME/asleep" ]; do kill -0 "$(cat "$HOME/pid")"; done
+say asleep cat "$HOME/asleep"
+say released systemd-inhibit --list --no-pager --no-legend
+say status "$PROGRAM" agent status --json
+"#;
+
+#[test]
+fn the_real_logind_has_the_machine_sleep_once_the_agent_has_begun_anew() {
+    let world = World::plaintext();
+    let mut real = Command::new(repository().join("tests/support/real-logind"));
+    real.arg(world.home()).args(["sh", "-ec", REAL]);
+    real.env("HOME", world.home()).env("PROGRAM", env!("CARGO_BIN_EXE_tokenkeep"));
+    real.env("TOKENKEEP_STORE", "plaintext").env("TOKENKEEP_SOCK", world.home().join("agent.sock"));
+    let real = run(&mut real).ok();
+    let said = |name: &str| {
+        let line = real.stdout.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        line.unwrap_or_else(|| panic!("no {name}: {real:?}")).trim()
+    };
+    let held: Vec<&str> = said("held").split_whitespace().collect();
+    assert!(held[0] == "tokenkeep" && held.contains(&"sleep") && held.contains(&"delay"), "{held:?}");
+    assert!(said("asleep").starts_with("suspend.target: "), "{real:?}");
+    assert!(said("asleep").ends_with('}'), "it had not begun anew: {real:?}");
+    assert_eq!(said("released"), "");
+    let status: Value = serde_json::from_str(said("status")).unwrap();
+    assert_eq!((&status["state"], &status["locked_because"]), (&json!("locked"), &json!("suspend")));
 }
 
 #[test]
