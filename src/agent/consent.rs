@@ -470,4 +470,66 @@ mod tests {
         assert_eq!(state.remembered.len(), MOST_REMEMBERED);
         assert!(state.remembered.iter().all(|known| known.until >= 2_000 - 256));
     }
+
+    fn wanted() -> Wanted {
+        Wanted {
+            cache: "msal.cache".to_owned(),
+            client_id: "c".to_owned(),
+            home_account_id: "u.t".to_owned(),
+            scopes: crate::token::Scopes::new(["a/.default"]).unwrap(),
+            tenant: crate::cloud::TenantId::parse("t").unwrap(),
+            username: "user.one@contoso.example".to_owned(),
+        }
+    }
+
+    fn questions(home: &std::path::Path) -> Arc<Questions> {
+        let clock: Arc<dyn Clock> = Arc::new(crate::time::ManualClock::at(at(1_000)));
+        let journal = Arc::new(Journal::new(Arc::clone(&clock), Places::below(home)));
+        let asking = crate::policy::Policy::default().asking();
+        Questions::new(asking, clock, journal, Places::below(home))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_questions_is_bounded_and_nobodys_answer_is_a_no() {
+        let home = tempfile::tempdir().unwrap();
+        let questions = questions(home.path());
+        let flood: Vec<_> = (0..40)
+            .map(|_| {
+                let questions = Arc::clone(&questions);
+                // who is not known is asked about one by one
+                tokio::spawn(async move { questions.ask(&Asker::default(), &wanted()).await })
+            })
+            .collect();
+        let mut ended = Vec::new();
+        for one in flood {
+            ended.push(one.await.unwrap().unwrap_err());
+        }
+        let count = |why: NoConsent| ended.iter().filter(|ended| **ended == why).count();
+        assert_eq!((count(NoConsent::TooMany), count(NoConsent::Nobody)), (40 - MOST_OPEN, MOST_OPEN));
+        assert!(questions.list().await.open.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_about_nobody_knows_whom_is_for_this_once() {
+        let home = tempfile::tempdir().unwrap();
+        let questions = questions(home.path());
+        for allow in [true, false] {
+            let asked = Arc::clone(&questions);
+            let asked = tokio::spawn(async move { asked.ask(&Asker::default(), &wanted()).await });
+            let open = loop {
+                if let [open] = questions.list().await.open.as_slice() {
+                    break open.clone();
+                }
+                tokio::task::yield_now().await;
+            };
+            assert!(
+                !open.is_kept && open.in_words(Duration::ZERO).ends_with("so the answer is for this once")
+            );
+            assert!(questions.answer(&open.id, Answer { allow, holds: None }, "a test").is_some());
+            assert!(questions.answer(&open.id, Answer { allow, holds: None }, "a test").is_none(), "once");
+            assert_eq!(asked.await.unwrap().is_ok(), allow);
+        }
+        assert!(questions.list().await.remembered.is_empty());
+        assert!(!home.path().join(".local").exists(), "nothing was written");
+    }
 }
