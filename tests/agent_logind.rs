@@ -105,6 +105,8 @@ fn before_the_machine_sleeps_nothing_is_left_in_memory() {
         logind.wait_for_inhibitors(0);
         let command_line = std::fs::read(format!("/proc/{}/cmdline", agent.pid())).unwrap();
         assert!(command_line.ends_with(b"}\0"), "it has begun anew");
+        let is_on_the_bus = logind.tell(&format!("spoof 1 {}", agent.pid()));
+        assert_eq!(is_on_the_bus, false, "locked it has nothing to listen to");
         assert_eq!(found_in(agent.pid(), &secrets), BTreeSet::new());
         logind.tell("resume");
         assert_eq!(wait_until_locked(&agent), "suspend");
