@@ -29,9 +29,9 @@ pub(crate) use self::platform::{
 #[cfg(all(feature = "cli", any(windows, all(test, target_os = "linux"))))]
 pub(crate) use self::program::handle_of;
 #[cfg(all(feature = "cli", unix))]
-pub(crate) use self::program::{FileId, Handle, HandleId, Stands, lives, peer_of, runs};
+pub(crate) use self::program::peer_of;
 #[cfg(feature = "cli")]
-pub(crate) use self::program::{Program, look_at};
+pub(crate) use self::program::{FileId, Handle, HandleId, Program, Stands, lives, look_at, runs};
 #[cfg(feature = "cli")]
 pub(crate) use self::resident::let_go_of_idle_code;
 
