@@ -232,6 +232,9 @@ mod tests {
             ("https://graph.microsoft.com", "https://graph.microsoft.com.evil.example/.default", false),
             ("https://*.vault.azure.net", "https://mine.vault.azure.net/.default", true),
             ("https://*.vault.azure.net", "https://evil.example/x.vault.azure.net", false),
+            ("https://graph.microsoft.com/*", "https://graph.microsoft.com/User.Read", true),
+            ("https://graph.microsoft.com/*", "https://graph.microsoft.com/.default", true),
+            ("https://graph.microsoft.com/*", "https://graph.microsoft.com.evil.example/.default", false),
             ("*", "https://anything/.default", true),
         ] {
             let rule = policy(&format!("default = 'deny'\n[[rule]]\naction = 'allow'\nscope = '{pattern}'"));

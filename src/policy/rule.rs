@@ -169,6 +169,8 @@ fn covers(pattern: &Glob, scope: &str) -> bool {
         return true;
     }
     let wanted = names_of(pattern.as_str()).next().unwrap_or_default();
+    // All of a resource's scopes are the resource, whose name has no last part.
+    let wanted = wanted.strip_suffix("/*").unwrap_or(wanted);
     let wanted = Glob::try_from(wanted.to_owned());
     wanted.is_ok_and(|wanted| names_of(scope).any(|name| wanted.is_in_any_case(name)))
 }
