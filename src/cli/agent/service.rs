@@ -189,7 +189,7 @@ mod tests {
     pub(super) fn run() -> Run {
         Run {
             program: "/opt/my <tools> & \"more\"/tokenkeep".to_owned(),
-            arguments: vec!["--cache=a \"b\" <c> & d".to_owned(), "agent".to_owned()],
+            arguments: vec!["agent".to_owned(), "--cache=a \"b\" <c> & d".to_owned()],
             variables: vec![("SSL_CERT_FILE", "/a&b.pem".to_owned())],
             socket: None,
         }

@@ -21,8 +21,10 @@ pub(super) fn files(run: &Run, places: &Places) -> Vec<ServiceFile> {
 
 fn task(run: &Run) -> String {
     let program = escape(&run.program);
-    let arguments: Vec<String> = run.arguments.iter().map(|word| quote(word)).collect();
-    let arguments = escape(&arguments.join(" "));
+    // `agent` itself would keep a window open.
+    let (agent, options) = run.arguments.split_at(1.min(run.arguments.len()));
+    let words = agent.iter().map(String::as_str).chain(["start"]).chain(options.iter().map(String::as_str));
+    let arguments = escape(&words.map(quote).collect::<Vec<_>>().join(" "));
     let mark = mark();
     format!(
         r#"<?xml version="1.0" encoding="UTF-8"?>
@@ -94,7 +96,7 @@ mod tests {
         let read = "import sys, xml.dom.minidom as d; t = d.parseString(sys.argv[1].encode()); \
                     print(*(t.getElementsByTagName(n)[0].firstChild.data for n in ('Command', 'Arguments')), sep='\\n')";
         let told = super::super::tests::python(read, &task(&run));
-        assert_eq!(told, format!("{}\n{} {}\n", run.program, quote(&run.arguments[0]), run.arguments[1]));
+        assert_eq!(told, format!("{}\nagent start {}\n", run.program, quote(&run.arguments[1])));
     }
 
     #[test]
