@@ -30,6 +30,8 @@ pub(crate) use self::platform::{
 pub(crate) use self::program::handle_of;
 #[cfg(all(feature = "cli", unix))]
 pub(crate) use self::program::peer_of;
+#[cfg(all(test, feature = "cli", target_os = "linux"))]
+pub(crate) use self::program::tests::start;
 #[cfg(feature = "cli")]
 pub(crate) use self::program::{FileId, Handle, HandleId, Program, Stands, lives, look_at, runs};
 #[cfg(feature = "cli")]

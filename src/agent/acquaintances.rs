@@ -79,8 +79,9 @@ impl Acquaintances {
 mod tests {
     use std::fs;
     use std::io::Write as _;
-    use std::process::{Child, Command, Stdio};
+    use std::process::Child;
     use std::sync::Arc;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -98,8 +99,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("sh");
         fs::copy("/bin/sh", &program).unwrap();
-        let mut command = Command::new(&program);
-        let mut child = command.args(["-c", "read go; exec /bin/cat"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = process::start(&program, &["-c", "read go; exec /bin/cat"]);
         let peer = peer_of(&child);
         let known = Acquaintances::new();
         let first = known.look_at(&peer);
@@ -111,8 +111,10 @@ mod tests {
         // the same process becomes another program
         child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
         let is_cat = || path(&known.look_at(&peer)).ends_with("/cat");
+        let given_up = Instant::now() + Duration::from_secs(60);
         while !is_cat() {
-            std::thread::yield_now();
+            assert!(Instant::now() < given_up, "it is still taken for the shell");
+            std::thread::sleep(Duration::from_millis(2));
         }
         assert!(known.look_at(&peer).parent.is_some());
         child.kill().unwrap();
@@ -125,12 +127,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("cat");
         fs::copy("/bin/cat", &program).unwrap();
-        let mut child = Command::new(&program).stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = process::start(&program, &[]);
         let (peer, known) = (peer_of(&child), Acquaintances::new());
         assert!(known.look_at(&peer).program.unwrap().is_certain());
         fs::remove_file(&program).unwrap();
         assert!(!known.look_at(&peer).program.unwrap().is_certain());
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_not_recognised_in_the_next_one_with_its_number() {
+        let cat = std::path::Path::new("/bin/cat");
+        let (mut child, mut next) = (process::start(cat, &[]), process::start(cat, &[]));
+        let (peer, known) = (peer_of(&child), Acquaintances::new());
+        assert!(known.look_at(&peer).program.is_some());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // the next one stands in for whoever may get the number: it runs the same file
+        let reused = Peer { pid: peer_of(&next).pid, ..peer };
+        assert!(known.look_at(&reused).program.is_none());
+        next.kill().unwrap();
+        next.wait().unwrap();
     }
 }

@@ -32,6 +32,7 @@ mod socket;
 #[cfg(windows)]
 #[path = "socket/windows.rs"]
 mod socket;
+mod socket_error;
 mod target;
 mod unlock;
 
@@ -41,4 +42,5 @@ pub(crate) use self::logind::LockOn;
 pub(crate) use self::server::{Ended, serve};
 #[cfg(windows)]
 pub(crate) use self::socket::KeptName;
-pub(crate) use self::socket::{BoundSocket, Legacy, SocketError};
+pub(crate) use self::socket::{BoundSocket, Legacy};
+pub(crate) use self::socket_error::SocketError;

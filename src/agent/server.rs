@@ -43,7 +43,7 @@ const LIMITS: Limits = Limits {
     body: 64 * 1024,
     head: 16 * 1024,
     headers: 64,
-    // well within the usual limit of 1024 descriptors
+    // each takes two descriptors, its own and one of the client's process; the usual limit is 1024
     connections: 384,
     connections_of_a_program: 128,
     keep_alive: true,

@@ -15,25 +15,7 @@ use crate::agent_client::PlaceError;
 use crate::agent_client::place;
 use crate::process;
 
-/// Why the agent cannot listen.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SocketError {
-    /// Another agent is there, and keeps its socket.
-    #[error("an agent listens at {} already", path.display())]
-    AlreadyRunning { path: PathBuf },
-    /// Something that is no agent of ours listens there.
-    #[error("something else listens at {}", path.display())]
-    Taken { path: PathBuf },
-    /// The place is not ours to trust.
-    #[error(transparent)]
-    Place(#[from] PlaceError),
-    /// The operating system said no.
-    #[error("{action} {}: {source}", path.display())]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
-    /// What the system handed over is no socket to listen on.
-    #[error("the descriptor that was handed over (LISTEN_FDS) is no Unix socket to listen on: {source}")]
-    NoListener { source: io::Error },
-}
+use super::socket_error::SocketError;
 
 /// The socket of an agent that becomes a new one, in numbers: nothing here is secret.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -42,24 +24,6 @@ pub(crate) struct Legacy {
     listener: RawFd,
     lock: Option<RawFd>,
     own_file: Option<(u64, u64)>,
-}
-
-impl SocketError {
-    /// What to do next, as one line for a person.
-    pub(crate) fn hint(&self) -> String {
-        match self {
-            Self::AlreadyRunning { .. } => "see what it does: tokenkeep agent status".to_owned(),
-            Self::Taken { path } => format!("end that program, or remove {}", path.display()),
-            Self::Place(error) => error.hint(),
-            Self::Io { path, .. } => format!("check that you may use {}", path.display()),
-            Self::NoListener { .. } => "set ListenStream= in the socket unit".to_owned(),
-        }
-    }
-
-    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
-    }
 }
 
 /// A socket that this process listens on, and the lock that says so.

@@ -324,7 +324,7 @@ mod windows {
 }
 
 #[cfg(all(test, target_os = "linux"))]
-mod tests {
+pub(crate) mod tests {
     use std::os::fd::AsFd as _;
     use std::os::unix::net::UnixStream;
     use std::path::Path;
@@ -334,9 +334,10 @@ mod tests {
     use super::*;
 
     /// A program of our own that waits until its input ends.
-    fn start(path: &Path) -> Child {
+    pub(crate) fn start(path: &Path, arguments: &[&str]) -> Child {
         loop {
-            match Command::new(path).stdin(Stdio::piped()).stdout(Stdio::null()).spawn() {
+            let mut command = Command::new(path);
+            match command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).spawn() {
                 // another test's child holds the file open for writing until it has begun
                 Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
                 child => return child.unwrap(),
@@ -353,7 +354,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a cat");
         fs::copy("/bin/cat", &path).unwrap();
-        let mut child = start(&path);
+        let mut child = start(&path, &[]);
         let seen = look(&child);
         assert_eq!((seen.path.as_deref(), seen.stands), (Some(&*path), Stands::Here));
         assert_eq!(seen.parent, i32::try_from(std::process::id()).ok());
@@ -363,7 +364,7 @@ mod tests {
         fs::rename(folder.path().join("new"), &path).unwrap();
         let replaced = look(&child);
         assert_eq!((replaced.path.as_deref(), replaced.stands), (Some(&*path), Stands::Deleted));
-        let mut other = start(&path);
+        let mut other = start(&path, &[]);
         assert_ne!(look(&other).file, seen.file);
         for child in [&mut child, &mut other] {
             child.kill().unwrap();
@@ -376,7 +377,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cat (deleted)");
         fs::copy("/bin/cat", &path).unwrap();
-        let mut child = start(&path);
+        let mut child = start(&path, &[]);
         let seen = look(&child);
         assert_eq!((seen.path.as_deref(), seen.stands), (Some(&*path), Stands::Here));
         child.kill().unwrap();
@@ -385,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_process_that_has_ended_is_not_taken_for_the_next_one_with_its_number() {
-        let mut child = start(Path::new("/bin/cat"));
+        let mut child = start(Path::new("/bin/cat"), &[]);
         let pid = i32::try_from(child.id()).unwrap();
         let handle = Handle(linux::handle_of(pid).unwrap());
         assert!(look_at(pid, Some(&handle)).is_some());

@@ -1,14 +1,15 @@
 //! A running agent, and a plain way to talk to it.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::World;
+use super::listening::listening;
 
 /// `tokenkeep agent` in the foreground; killed when dropped.
 pub(crate) struct Agent {
@@ -27,17 +28,7 @@ impl Agent {
 
     /// Starts the command, and waits until it says that it listens.
     pub(crate) fn start(command: &mut Command, socket: &Path) -> Self {
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("listening at") {
-            assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "the agent ended: {said}");
-        }
-        let stderr = std::thread::spawn(move || {
-            stderr.read_to_string(&mut said).ok();
-            said
-        });
+        let (child, stderr) = listening(command);
         Self { child, socket: socket.to_owned(), stderr: Some(stderr) }
     }
 

@@ -5,6 +5,7 @@ mod clients;
 mod conversation;
 mod doors;
 mod keyring;
+mod listening;
 mod memory;
 mod person;
 mod private_network;

@@ -6,6 +6,8 @@
 mod agent;
 #[path = "../programs/src/fake_sign_in.rs"]
 mod fake_sign_in;
+#[path = "../support/listening.rs"]
+mod listening;
 #[path = "../support/run.rs"]
 #[expect(dead_code, reason = "the tests of Linux use all of it")]
 mod run;

@@ -1,8 +1,7 @@
 //! A user with a cache and a pipe of their own. The home folder is the one that the system names.
 
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use tokenkeep::agent_client::AgentClient;
@@ -11,6 +10,7 @@ use tokenkeep::time::Deadline;
 use tokenkeep::{CacheName, Storage, TokenCachePersistenceOptions};
 
 use crate::fake_sign_in::{fake_sign_in, scope_of};
+use crate::listening::listening;
 use crate::run::{Run, run};
 
 /// Who is signed in.
@@ -93,17 +93,7 @@ impl Agent {
     /// Starts one, and waits until it says that it listens.
     pub(crate) fn of(world: &World) -> Self {
         let mut command = world.command(&["agent", "-v"]);
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("listening at") {
-            assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "the agent ended: {said}");
-        }
-        let stderr = std::thread::spawn(move || {
-            stderr.read_to_string(&mut said).ok();
-            said
-        });
+        let (child, stderr) = listening(&mut command);
         Self { child, stderr: Some(stderr) }
     }
 

@@ -15,47 +15,15 @@ use crate::agent_client::PlaceError;
 use crate::agent_client::place;
 use crate::windows::{self, Sid, is, pipe, served_pipe};
 
+use super::socket_error::SocketError;
+
 /// How often somebody else may be quicker than we are to open what we have just made.
 const TRIES: usize = 20;
-
-/// Why the agent cannot listen.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SocketError {
-    /// Another agent is there, and keeps its pipe.
-    #[error("an agent listens at {} already", path.display())]
-    AlreadyRunning { path: PathBuf },
-    /// Something that is no agent of ours listens there.
-    #[error("something else listens at {}", path.display())]
-    Taken { path: PathBuf },
-    /// The place is not ours to trust.
-    #[error(transparent)]
-    Place(#[from] PlaceError),
-    /// The operating system said no.
-    #[error("{action} {}: {source}", path.display())]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
-}
 
 /// What an agent leaves to the one that takes its place: nothing here is secret.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Legacy {
     path: PathBuf,
-}
-
-impl SocketError {
-    /// What to do next, as one line for a person.
-    pub(crate) fn hint(&self) -> String {
-        match self {
-            Self::AlreadyRunning { .. } => "see what it does: tokenkeep agent status".to_owned(),
-            Self::Taken { .. } => "end that program, or name another pipe: TOKENKEEP_SOCK".to_owned(),
-            Self::Place(error) => error.hint(),
-            Self::Io { path, .. } => format!("check that you may use {}", path.display()),
-        }
-    }
-
-    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
-    }
 }
 
 /// The pipe's name, with its rules, as long as this is there. It is one instance that serves nobody:
