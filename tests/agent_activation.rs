@@ -3,6 +3,7 @@
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::Command;
+use std::time::Duration;
 
 use emulator::USER_ONE;
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -29,6 +30,8 @@ fn a_socket_that_is_handed_over_is_served_and_the_manager_is_told() {
     fcntl_setfd(&listener, FdFlags::empty()).unwrap();
     let manager = world.home().join("notify");
     let told = UnixDatagram::bind(&manager).unwrap();
+    // Only a test that fails waits for it.
+    told.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let next = || {
         let mut text = [0; 64];
         let length = told.recv(&mut text).unwrap();

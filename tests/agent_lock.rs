@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use emulator::{Answer, Script, USER_ONE, USER_TWO};
 use rustix::process::Signal;
@@ -207,6 +209,50 @@ fn a_lock_saves_what_the_provider_owes_and_keeps_the_process_and_its_socket() {
     agent.terminate();
     assert_eq!(agent.ended().0, Some(0));
     assert!(!world.agent_socket().exists(), "it removes what it made before it was locked");
+}
+
+#[test]
+fn an_end_that_is_wanted_during_a_lock_waits_for_what_the_provider_owes() {
+    for by_signal in [false, true] {
+        let world = World::plaintext();
+        world.login(USER_ONE, &[]);
+        let manager = world.home().join("notify");
+        let told = UnixDatagram::bind(&manager).unwrap();
+        // Only a test that fails waits for it.
+        told.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let next = || {
+            let mut text = [0; 64];
+            let length = told.recv(&mut text).unwrap();
+            String::from_utf8_lossy(&text[..length]).trim().to_owned()
+        };
+        let mut command = world.command(&["agent"]);
+        let agent = Agent::start(command.env("NOTIFY_SOCKET", &manager), &world.agent_socket());
+        assert_eq!(next(), "READY=1");
+        let kind = "token.refresh_token";
+        world.emulator.script(Script::once(Answer::Normal).kind(kind).held());
+        let mut asking = agent.connect();
+        let mut ask = world.agent_question();
+        ask["scopes"] = json!([GRAPH]);
+        std::io::Write::write_all(&mut asking, post("/v1/token", &ask).as_bytes()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(world.emulator.wait_for(kind, 1));
+        let mut locking = agent.connect();
+        std::io::Write::write_all(&mut locking, post("/v1/lock", &json!({})).as_bytes()).unwrap();
+        until("it is locked", || agent.get("/v1/hello").ok()["state"] == "locked");
+        // Nobody is left who waits for an answer; the refresh token is renewed all the same.
+        drop((asking, locking));
+        if by_signal {
+            agent.terminate();
+        } else {
+            assert_eq!(agent.post("/v1/shutdown", &json!({})).ok()["state"], "locked");
+        }
+        assert_eq!(next(), "STOPPING=1");
+        world.emulator.release();
+        let (code, said) = agent.ended();
+        assert_eq!(code, Some(0), "{said}");
+        assert!(world.scopes().iter().any(|scopes| scopes.contains("User.Read")), "{:?}", world.scopes());
+        assert!(!world.agent_socket().exists(), "it has not begun anew");
+    }
 }
 
 #[test]

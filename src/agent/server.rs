@@ -137,7 +137,7 @@ pub(crate) async fn serve(
     let serving = bounded_http::serve(listener, LIMITS, Arc::clone(&desk), traffic, stopped);
     let told = async {
         ending.wait_for(|stop| *stop).await.ok();
-        if session.leaves_because().is_some() {
+        if session.leaves_because().is_some() && !ending::was_asked_for() {
             sleep(FAREWELL_OF_A_LOCK).await;
         } else {
             tell_the_system("STOPPING=1");

@@ -266,8 +266,10 @@ impl Session {
 
     /// Waits until every answer that providers still owe is saved.
     pub(super) async fn settled(&self) {
-        if let Some(engine) = self.look() {
-            engine.settled().await;
+        match self.look() {
+            Some(engine) => engine.settled().await,
+            // A lock that is under way waits for them, and has the engine.
+            None => drop(self.locking.lock().await),
         }
     }
 
