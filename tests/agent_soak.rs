@@ -29,6 +29,8 @@ fn nobody_ever_gets_what_somebody_else_asked_for_and_nothing_grows() {
     let done = AtomicBool::new(false);
     let (asked, locked) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let grown = std::thread::scope(|scope| {
+        // Whatever happens: the others would go on for ever, and the scope waits for them.
+        let _over = Over(&done);
         scope.spawn(|| write(&world, &done));
         let lock = scope.spawn(|| lock_now_and_then(&agent, &asked, &done));
         let round = |share: usize| {
@@ -58,6 +60,15 @@ fn nobody_ever_gets_what_somebody_else_asked_for_and_nothing_grows() {
     assert!(descriptors_after <= descriptors + 8, "{descriptors} then {descriptors_after}");
     assert!(memory_after <= memory + memory / 4 + 4_096, "{memory} then {memory_after} kB");
     assert_eq!(agent.status()["counters"]["panics"], 0);
+}
+
+/// Says that it is over when it goes.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Asks for every combination in turn, over one connection as long as that lasts.
