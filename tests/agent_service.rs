@@ -138,7 +138,7 @@ done
 say status tk agent status --json
 pid=$(systemctl --user show --property=MainPID --value tokenkeep-agent.service)
 say pid echo "$pid"
-say sandbox grep -hE '^(NoNewPrivs|Seccomp):' "/proc/$pid/status"
+say sandbox grep -hE '^(Umask|NoNewPrivs|Seccomp):' "/proc/$pid/status"
 say core grep -h '^Max core' "/proc/$pid/limits"
 say locked tk agent lock --json
 say refused tk token --store vault --scope "$GRAPH" --json
@@ -204,7 +204,7 @@ fn a_users_manager_runs_it_in_its_sandbox_with_everything_that_it_needs() {
     assert_eq!(status["pid"].to_string(), said("pid"));
     assert_eq!(status["counters"]["refreshes"], 3, "{status}");
     assert!(status["socket"].as_str().unwrap().ends_with("/tokenkeep/agent.sock"));
-    assert_eq!(said("sandbox"), "NoNewPrivs:\t1 Seccomp:\t2");
+    assert_eq!(said("sandbox"), "Umask:\t0077 NoNewPrivs:\t1 Seccomp:\t2");
     assert_eq!(said("core").split_whitespace().filter(|word| *word == "0").count(), 2);
     assert_eq!(json("locked")["state"], "locked");
     assert_eq!(json("refused")["error"]["kind"], "locked");
