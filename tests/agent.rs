@@ -1,5 +1,6 @@
 //! One agent for all processes of a user: the same answers, fewer requests, and nobody in between.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
@@ -7,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use emulator::{Answer, ErrorAnswer, Script, USER_ONE, USER_TWO};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokenkeep::agent_client::AgentClient;
 use tokenkeep::credential::TokenCredential as _;
 use tokenkeep::{Error, TokenSource};
@@ -117,6 +118,96 @@ fn sixty_four_processes_with_one_expired_token_make_one_request() {
     assert_eq!(world.emulator.count(REFRESH), 1);
     assert!(tokens.iter().all(|token| *token == tokens[0]));
     report("agent-one-request", "agent: 64 processes, one expired token: 1 request, 64 tokens");
+}
+
+/// What requests differ by, one by one, when the provider is asked for all of them.
+fn different_questions() -> [(&'static str, Value); 6] {
+    const T1: &str = "11111111-1111-4111-8111-111111111111";
+    const T2: &str = "22222222-2222-4222-8222-222222222222";
+    let one = json!({"account": USER_ONE, "tenant": T1, "scopes": [SCOPE], "force_refresh": true});
+    let but = |name: &str, value: Value| {
+        let mut question = one.clone();
+        question[name] = value;
+        question
+    };
+    let mut others = but("tenant", json!(T2));
+    others["account"] = json!(USER_TWO);
+    let claims = r#"{"access_token":{"nbf":{"essential":true,"value":"1"}}}"#;
+    // The one of the other cache comes last: it is no reason to forget what was refused in this one.
+    [
+        ("scopes", but("scopes", json!([GRAPH]))),
+        ("tenant", but("tenant", json!(T2))),
+        ("account", others),
+        ("claims", but("claims", json!(claims))),
+        ("cae", but("enable_cae", json!(true))),
+        ("nothing", one),
+    ]
+}
+
+fn with_two_accounts() -> World {
+    let world = World::plaintext();
+    for (user, args) in [(USER_ONE, &[][..]), (USER_TWO, &[]), (USER_ONE, &["--enable-cae"])] {
+        world.login(user, args);
+    }
+    world.emulator.reset_log();
+    world
+}
+
+#[test]
+fn requests_that_differ_in_anything_do_not_share_an_answer() {
+    let world = with_two_accounts();
+    let agent = Agent::of(&world);
+    world.emulator.script(Script::sticky(Answer::Normal).kind(REFRESH).held());
+    let asked = different_questions().map(|(name, members)| {
+        let mut question = world.agent_question();
+        question.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        let mut stream = agent.connect();
+        stream.write_all(post("/v1/token", &question).as_bytes()).unwrap();
+        (name, stream)
+    });
+    until("each of them has the provider asked", || world.emulator.count(REFRESH) == asked.len());
+    world.emulator.release();
+    let mut tokens = BTreeSet::new();
+    for (name, mut stream) in asked {
+        let answer = read_reply(&mut stream).ok();
+        assert!(tokens.insert(answer["token"].as_str().unwrap().to_owned()), "{name}: {answer}");
+    }
+}
+
+#[test]
+fn a_refusal_is_remembered_for_that_very_request_alone() {
+    let world = with_two_accounts();
+    let agent = Agent::of(&world);
+    let [others @ .., (_, refused)] = different_questions();
+    for (name, members) in others {
+        world.emulator.script(Script::once(Answer::Error(ErrorAnswer::aadsts(70011))).kind(REFRESH));
+        assert_eq!(agent.token(&world, &refused).kind(), "authentication_failed", "{name}");
+        assert_eq!(agent.token(&world, &refused).kind(), "authentication_failed", "without asking again");
+        assert_eq!(agent.token(&world, &members).ok()["found"], "refresh", "{name}");
+    }
+    assert_eq!(world.emulator.count(REFRESH), 10);
+    assert_eq!(agent.token(&world, &refused).kind(), "authentication_failed");
+    // Whatever changes the cache may change the answer.
+    world.login(USER_ONE, &[]);
+    assert_eq!(agent.token(&world, &refused).ok()["found"], "refresh");
+}
+
+#[test]
+fn whoever_needs_a_token_does_not_wait_for_an_attempt_ahead() {
+    let world = World::plaintext();
+    world.emulator.set(|settings| settings.refresh_in = Some(0));
+    world.login(USER_ONE, &[]);
+    let agent = Agent::of(&world);
+    world.emulator.reset_log();
+    // The attempt ahead, which is made once, fails; the other one is not its.
+    let trouble = Answer::Error(ErrorAnswer { status: Some(503), ..ErrorAnswer::bare("server_error") });
+    world.emulator.script(Script::once(trouble).kind(REFRESH).held());
+    assert_eq!(agent.token(&world, &json!({"scopes": [SCOPE]})).ok()["found"], "cache");
+    arrived(&world, REFRESH, 1);
+    let answer = agent.token(&world, &json!({"scopes": [SCOPE], "force_refresh": true})).ok();
+    assert_eq!(answer["found"], "refresh", "while the first one is held");
+    assert_eq!(world.emulator.count(REFRESH), 2);
+    world.emulator.release();
 }
 
 #[test]
@@ -292,8 +383,10 @@ fn a_client_of_another_home_is_not_given_this_homes_tokens() {
     command.env("HOME", elsewhere.path()).env("TOKENKEEP_SOCK", &agent.socket);
     run(&mut command).exits(4);
     assert_eq!(agent.status()["counters"]["refusals"]["other_home"], 1);
-    let answer = agent.token(&world, &json!({"scopes": [SCOPE], "home": elsewhere.path()}));
-    assert_eq!((answer.status, answer.kind()), (421, "other_home"));
+    for place in ["home", "state"] {
+        let answer = agent.token(&world, &json!({"scopes": [SCOPE], place: elsewhere.path()}));
+        assert_eq!((answer.status, answer.kind()), (421, "other_home"), "{place}");
+    }
 }
 
 #[test]
