@@ -308,6 +308,42 @@ fn a_token_that_somebody_asked_for_is_renewed_before_it_expires() {
 }
 
 #[test]
+fn a_renewal_ahead_comes_again_when_the_provider_said_and_not_where_a_person_is_needed() {
+    let world = World::plaintext();
+    world.emulator.set(|settings| settings.access_token_lifetime = 500);
+    world.login(USER_ONE, &[]);
+    let plans_after = |answer: Answer| {
+        world.emulator.clear_scripts();
+        world.emulator.script(Script::sticky(answer).kind(REFRESH));
+        let agent = Agent::of(&world);
+        assert_eq!(agent.token(&world, &json!({"scopes": [SCOPE]})).ok()["found"], "cache");
+        found("it did not work", || {
+            let status = agent.status();
+            (status["counters"]["ahead_failures"] == 1).then_some(status)
+        })
+    };
+    let status = plans_after(Answer::Error(ErrorAnswer::throttled("277")));
+    let planned = status["next_refreshes"].as_array().unwrap();
+    assert!(planned[0]["at"].as_i64().unwrap() >= status["started_at"].as_i64().unwrap() + 277, "{status}");
+    let status = plans_after(Answer::Error(ErrorAnswer::aadsts(50076)));
+    assert_eq!(status["next_refreshes"], json!([]), "another attempt would end no better");
+
+    world.emulator.clear_scripts();
+    world.emulator.set(|settings| settings.refresh_in = Some(0));
+    world.login(USER_ONE, &[]);
+    let agent = Agent::of(&world);
+    world.emulator.script(Script::sticky(Answer::Normal).kind(REFRESH).held());
+    world.emulator.reset_log();
+    assert_eq!(agent.token(&world, &json!({"scopes": [SCOPE]})).ok()["found"], "cache");
+    until("somebody's request tries it, so it is put off", || {
+        agent.status()["next_refreshes"][0]["failures"] == 1
+    });
+    arrived(&world, REFRESH, 1);
+    assert_eq!(world.emulator.count(REFRESH), 1);
+    world.emulator.release();
+}
+
+#[test]
 fn cached_tokens_are_served_while_the_provider_is_down_and_a_refusal_is_asked_for_once() {
     let world = World::plaintext();
     world.login(USER_ONE, &[]);

@@ -387,7 +387,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_sits_there_makes_room_for_whoever_asks() {
-        let world = World::new();
+        let (world, began) = (World::new(), Instant::now());
         let mut idle = Vec::new();
         for _ in 0..2 {
             idle.push(world.send("a", "POST / HTTP/1.1\r\nhost: a\r\ncontent-le").await);
@@ -397,8 +397,34 @@ mod tests {
             idle.push(world.connect("b").await);
             assert_eq!(world.ask("c", GET).await, "HTTP/1.1 200 OK");
         }
+        assert!(began.elapsed() < LIMITS.patience, "nobody waited for somebody's patience to end");
         assert!(world.traffic.evicted.load(Ordering::SeqCst) >= 20);
         assert!(is_closed(&mut idle[0]).await, "the first to come, half a request");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_program_with_too_many_connections_gives_up_its_own() {
+        let world = World::within(Limits { connections: 8, ..LIMITS });
+        let mut other = world.connect("a").await;
+        let mut own = world.connect("b").await;
+        let _more = [world.connect("b").await, world.connect("b").await];
+        assert_eq!(world.ask("b", GET).await, "HTTP/1.1 200 OK");
+        assert!(is_closed(&mut own).await);
+        other.write_all(GET.as_bytes()).await.unwrap();
+        assert_eq!(first_line(&mut other).await, "HTTP/1.1 200 OK", "though it was idle the longest");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_was_answered_last_was_not_idle_the_longest() {
+        let world = World::new();
+        let mut answered = world.send("a", WAIT).await;
+        let _idle = [world.connect("b").await, world.connect("b").await, world.connect("c").await];
+        sleep(LIMITS.patience / 2).await;
+        world.echo.0.notify_waiters();
+        assert_eq!(first_line(&mut answered).await, "HTTP/1.1 200 OK");
+        assert_eq!(world.ask("d", GET).await, "HTTP/1.1 200 OK");
+        answered.write_all(GET.as_bytes()).await.unwrap();
+        assert_eq!(first_line(&mut answered).await, "HTTP/1.1 200 OK");
     }
 
     #[tokio::test(start_paused = true)]
