@@ -30,9 +30,10 @@ pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Holds the file until it is closed, by whatever end this process comes to.
+/// Holds the file until it is closed, by whatever end this process comes to. Somebody who looks whether
+/// it is held has it until then, be it that their process does not get to run: that is waited for.
 pub(super) fn hold(file: &File) -> io::Result<()> {
-    file.try_lock().map_err(io::Error::from)
+    file.lock()
 }
 
 /// Whether a living process holds the file.
