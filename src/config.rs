@@ -3,17 +3,30 @@
 //! It holds policy, so a file that somebody else may write is not used at all, and a word that is not
 //! known is an error: a rule that is quietly ignored protects nobody.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::policy::Policy;
 use crate::time::Length;
 
+/// Who writes a file anew empties it or takes it away first, which is not yet meant.
+pub(crate) const WRITING: Duration = Duration::from_secs(1);
+
 /// A user's choices fit on a few pages.
 const MAX_LENGTH: u64 = 256 * 1024;
+
+/// Which file it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConfigFile {
+    path: PathBuf,
+    /// One that was named has to be there.
+    is_named: bool,
+}
 
 /// All choices. What is not in the file has its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -56,8 +69,31 @@ pub(crate) enum ConfigError {
     #[error("not using {}: it has more than {MAX_LENGTH} bytes", path.display())]
     TooLarge { path: PathBuf },
     /// Something in it cannot be understood.
-    #[error("{}, line {line}: {problem}", path.display())]
-    Invalid { path: PathBuf, line: usize, problem: String },
+    #[error("{}, {mistake}", path.display())]
+    Invalid { path: PathBuf, mistake: Mistake },
+}
+
+/// What cannot be understood, and where; lines and columns are counted from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mistake {
+    line: usize,
+    column: usize,
+    problem: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, column, problem } = self;
+        write!(f, "line {line}, column {column}: {problem}")
+    }
+}
+
+impl Mistake {
+    /// Whether the file has a word that this version does not know, and may be a newer one's.
+    pub(crate) fn is_unknown_word(&self) -> bool {
+        // serde tells it by its words only
+        self.problem.starts_with("unknown field ")
+    }
 }
 
 impl ConfigError {
@@ -86,13 +122,62 @@ impl ConfigError {
     }
 }
 
+impl ConfigFile {
+    /// The file that somebody named.
+    pub(crate) const fn named(path: PathBuf) -> Self {
+        Self { path, is_named: true }
+    }
+
+    /// The one in the folder where the user's programs keep such files. It need not be there.
+    pub(crate) fn usual(folder: &Path) -> Self {
+        Self { path: folder.join("tokenkeep").join("config.toml"), is_named: false }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it says; the defaults where there is none and need not be.
+    ///
+    /// # Errors
+    /// A [`ConfigError`].
+    pub(crate) fn read(&self) -> Result<Config, ConfigError> {
+        match Config::read(&self.path) {
+            Err(ConfigError::Io { source, .. })
+                if source.kind() == io::ErrorKind::NotFound && !self.is_named =>
+            {
+                Ok(Config::default())
+            }
+            read => read,
+        }
+    }
+
+    /// The same while a program runs, off its async threads. That nothing is said any more holds if it is still so
+    /// a moment later, where it is `news`. `None` if those threads end.
+    pub(crate) async fn read_anew(
+        &self,
+        news: impl Fn(&Config) -> bool,
+    ) -> Option<Result<Config, ConfigError>> {
+        let read = || {
+            let file = self.clone();
+            tokio::task::spawn_blocking(move || file.read())
+        };
+        let first = read().await.ok()?;
+        if first.as_ref().is_ok_and(|config| config.says_nothing() && news(config)) {
+            tokio::time::sleep(WRITING).await;
+            return read().await.ok();
+        }
+        Some(first)
+    }
+}
+
 impl Config {
     /// What the file says. Links are followed: it is the file itself that has to be this user's, or
     /// root's.
     ///
     /// # Errors
     /// A [`ConfigError`]. That there is no such file is [`ConfigError::Io`], too.
-    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
         let io = |source| ConfigError::Io { path: path.to_owned(), source };
         let file = open(path).map_err(io)?;
         let metadata = file.metadata().map_err(io)?;
@@ -106,46 +191,30 @@ impl Config {
             return Err(ConfigError::TooLarge { path: path.to_owned() });
         }
         let parsed = Self::parse(&text);
-        let mut config = parsed.map_err(|(line, problem)| ConfigError::Invalid {
-            path: path.to_owned(),
-            line,
-            problem,
-        })?;
+        let mut config = parsed.map_err(|mistake| ConfigError::Invalid { path: path.to_owned(), mistake })?;
         path.clone_into(&mut config.policy.file);
         Ok(config)
     }
 
-    /// The same, and the defaults where there is no file.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub(crate) fn read_if_there(path: &Path) -> Result<Self, ConfigError> {
-        match Self::read(path) {
-            Err(ConfigError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Ok(Self::default())
-            }
-            read => read,
-        }
+    /// Whether it is as good as no file.
+    fn says_nothing(&self) -> bool {
+        self.agent == AgentConfig::default() && self.policy.says_nothing()
     }
 
-    /// What stands in for a file that cannot be used where there has to be something.
-    pub(crate) fn that_allows_nothing(error: &ConfigError) -> Self {
-        Self { policy: Policy::that_allows_nothing(error.to_string()), ..Self::default() }
-    }
-
-    /// The text, or in which line it is wrong, and how.
-    fn parse(text: &str) -> Result<Self, (usize, String)> {
-        let line_of = |at: usize| {
-            let before = &text.as_bytes()[..at.min(text.len())];
-            before.iter().filter(|byte| **byte == b'\n').count() + 1
+    /// The text, or what is wrong with it.
+    fn parse(text: &str) -> Result<Self, Mistake> {
+        let place_of = |at: usize| {
+            let before = text.get(..at).unwrap_or(text);
+            let begin = before.rfind('\n').map_or(0, |end| end + 1);
+            (before.matches('\n').count() + 1, before[begin..].chars().count() + 1)
         };
         let parsed = toml::from_str(text).map_err(|error| {
-            let line = line_of(error.span().map_or(0, |span| span.start));
-            (line, error.message().replace('\n', ", "))
+            let (line, column) = place_of(error.span().map_or(0, |span| span.start));
+            Mistake { line, column, problem: error.message().replace('\n', ", ") }
         });
         parsed.map(|mut config: Self| {
             for rule in &mut config.policy.rule {
-                rule.is_at_line(line_of(rule.offset()));
+                rule.is_at_line(place_of(rule.offset()).0);
             }
             config
         })
@@ -204,8 +273,6 @@ const fn check_owner(_path: &Path, _metadata: &fs::Metadata) -> Result<(), Confi
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -221,8 +288,11 @@ mod tests {
         assert_eq!(Config::parse("").unwrap(), Config::default());
         assert_eq!(Config::read(&path).unwrap().agent, AgentConfig::default());
         let absent = folder.path().join("none.toml");
-        assert_eq!(Config::read_if_there(&absent).unwrap(), Config::default());
-        assert!(matches!(Config::read(&absent), Err(ConfigError::Io { .. })));
+        assert_eq!(ConfigFile::usual(folder.path()).read().unwrap(), Config::default());
+        assert!(
+            matches!(ConfigFile::named(absent).read(), Err(ConfigError::Io { .. })),
+            "it has to be there"
+        );
     }
 
     #[test]
@@ -245,8 +315,9 @@ mod tests {
         assert_eq!(config.agent.lock_after_idle, Some(Length(Duration::from_secs(5_400))));
         assert_eq!(config.agent.lock_after, Some(Length(Duration::from_secs(28_800))));
         for bad in ["'0s'", "'soon'", "30", "''"] {
-            let (line, problem) = Config::parse(&format!("[agent]\n\nlock_after = {bad}")).unwrap_err();
-            assert_eq!(line, 3, "{bad}: {problem}");
+            let mistake = Config::parse(&format!("[agent]\n\nlock_after = {bad}")).unwrap_err();
+            assert_eq!((mistake.line, mistake.column), (3, 14), "{mistake}");
+            assert!(!mistake.is_unknown_word(), "{mistake}");
         }
     }
 
@@ -255,11 +326,17 @@ mod tests {
         let (_folder, path) = file("# mine\n[agent]\nlock_after_idel = '1h'\n");
         let error = Config::read(&path).unwrap_err();
         let text = error.to_string();
-        for part in ["config.toml, line 3: ", "`lock_after_idel`", "`lock_after_idle`", "`lock_after`"] {
+        for part in
+            ["config.toml, line 3, column 1: ", "`lock_after_idel`", "`lock_after_idle`", "`lock_after`"]
+        {
             assert!(text.contains(part), "{text}");
         }
         assert!(!text.contains('\n'), "{text}");
         assert_eq!(error.kind(), "config_invalid");
+        let ConfigError::Invalid { mistake, .. } = error else { unreachable!("{error}") };
+        assert!(mistake.is_unknown_word());
+        let wide = Config::parse("[agent]\nlock_after = 'äöü' x").unwrap_err();
+        assert_eq!((wide.line, wide.column), (2, 20), "characters are counted: {wide}");
         assert!(Config::parse("[agnet]\n").is_err());
         assert!(Config::parse("lock_after = '8h'\n").is_err());
         assert!(Config::parse("[agent]\n[agent]\n").is_err());

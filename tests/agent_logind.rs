@@ -261,6 +261,103 @@ fn who_does_not_want_that_is_not_locked() {
 }
 
 #[test]
+fn a_session_that_is_locked_already_locks_an_agent_that_starts_and_not_one_that_somebody_unlocks() {
+    let world = World::plaintext();
+    let mut logind = Logind::of(&world);
+    logind.tell("hint 2 true");
+    logind.tell("hint 1 true");
+    for args in [&["agent", "-vv", "--no-lock-on-session-lock"][..], &["agent", "-vv"]] {
+        let mut command = world.command(args);
+        let agent =
+            Agent::start(command.env("DBUS_SYSTEM_BUS_ADDRESS", &logind.address), &world.agent_socket());
+        if args.len() > 2 {
+            logind.wait_for_inhibitors(1);
+            assert_eq!(agent.status()["state"], "unlocked", "it is not wanted");
+            continue;
+        }
+        assert_eq!(wait_until_locked(&agent), "session_lock");
+        world.run(&["agent", "unlock"]).ok();
+        logind.wait_for_inhibitors(1);
+        // It has looked at all of them before it asks about one.
+        logind.tell("asked 2");
+        assert_eq!(agent.status()["state"], "unlocked", "whoever unlocks it means it");
+        // Nor does it lock when it begins to listen once more, unless another one is locked by then.
+        logind.tell("down");
+        logind.tell("up");
+        logind.tell(&format!("session 1 {}", getuid().as_raw()));
+        logind.tell("hint 1 true");
+        logind.wait_for_inhibitors(1);
+        logind.tell("session 2 54321");
+        logind.tell("asked 2");
+        assert_eq!(agent.status()["state"], "unlocked", "it is the same session");
+        logind.tell("down");
+        logind.tell("up");
+        logind.tell(&format!("session 3 {}", getuid().as_raw()));
+        logind.tell("hint 3 true");
+        assert_eq!(wait_until_locked(&agent), "session_lock");
+    }
+}
+
+#[test]
+fn what_it_locks_on_is_as_the_file_says_now() {
+    let world = World::plaintext();
+    let file = world.places().config.join("tokenkeep").join("config.toml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, "[agent]\nlock_on_session_lock = false\nlock_on_suspend = false\n").unwrap();
+    let mut logind = Logind::of(&world);
+    let agent = logind.agent(&world, &["--no-lock-on-suspend"]);
+    std::fs::write(&file, "[agent]\nlock_on_session_lock = true\n").unwrap();
+    logind.tell("asked 2");
+    assert_eq!(logind.tell("inhibitors"), json!([]), "the option says no");
+    drop(agent);
+
+    std::fs::write(&file, "[agent]\nlock_on_session_lock = false\nlock_on_suspend = false\n").unwrap();
+    let mut command = world.command(&["agent", "-vv"]);
+    let command = command.env("DBUS_SYSTEM_BUS_ADDRESS", &logind.address);
+    let agent = Agent::start(command, &world.agent_socket());
+    logind.tell("suspend");
+    assert_eq!(agent.status()["state"], "unlocked");
+    std::fs::write(&file, "").unwrap();
+    logind.wait_for_inhibitors(1);
+    std::fs::write(&file, "[agent]\nlock_on_suspend = false\n").unwrap();
+    logind.wait_for_inhibitors(0);
+    std::fs::write(&file, "[agent]\nlock_on_session_lock = false\n").unwrap();
+    logind.wait_for_inhibitors(1);
+    logind.tell("lock 1");
+    logind.tell("suspend");
+    assert_eq!(wait_until_locked(&agent), "suspend");
+}
+
+#[test]
+fn a_session_that_is_gone_before_anybody_asks_whose_it_was_opens_no_gap() {
+    let world = World::plaintext();
+    let mut logind = Logind::of(&world);
+    let agent = logind.agent(&world, &[]);
+    logind.tell("asked 2");
+    logind.tell(&format!("session 3 {}", getuid().as_raw()));
+    logind.tell("gone 3");
+    logind.tell("suspend");
+    assert_eq!(wait_until_locked(&agent), "suspend");
+    agent.terminate();
+    let (code, said) = agent.ended();
+    assert_eq!((code, said.matches("heard of for now").count()), (Some(0), 0), "{said}");
+}
+
+#[test]
+fn a_bus_that_comes_after_the_agent_is_found() {
+    let world = World::plaintext();
+    let mut logind = Logind::of(&world);
+    logind.tell("down");
+    let mut command = world.command(&["agent", "-vv"]);
+    let command = command.env("DBUS_SYSTEM_BUS_ADDRESS", &logind.address);
+    let agent = Agent::start(command, &world.agent_socket());
+    logind.tell("up");
+    logind.wait_for_inhibitors(1);
+    logind.tell("suspend");
+    assert_eq!(wait_until_locked(&agent), "suspend");
+}
+
+#[test]
 fn without_a_bus_or_when_it_dies_the_agent_goes_on() {
     let world = World::plaintext();
     world.login(USER_ONE, &[]);

@@ -618,11 +618,22 @@ fn a_locked_agent_stays_and_allows_nothing_when_its_policy_cannot_be_read_any_mo
     let world = with_policy("");
     let agent = Agent::of(&world);
     agent.token(&world, &scopes(SCOPE)).ok();
+    let lock_after = "[agent]\nlock_after = '8h'\nlock_on_suspend = false\n";
+    write_policy(&world, lock_after);
+    until("it locks in time", || agent.status()["locks_in_seconds"].is_u64());
     write_policy(&world, "[policy]\ndefualt = 'allow'");
     world.run(&["agent", "lock"]).ok();
     world.run(&["token", "--scope", SCOPE]).exits(7).says("the agent is locked");
     world.run(&["agent", "unlock"]).ok();
-    world.run(&["token", "--scope", SCOPE]).exits(9).says("config.toml, line 2: unknown field `defualt`");
+    world
+        .run(&["token", "--scope", SCOPE])
+        .exits(9)
+        .says("config.toml, line 2, column 1: unknown field `defualt`");
+    let status = agent.status();
+    assert!(status["locks_in_seconds"].as_u64().unwrap() > 28_000, "as it did before: {status}");
+    assert!(status["config"]["problem"].as_str().unwrap().contains("`defualt`"), "{status}");
+    write_policy(&world, "[policy]\ndefault = 'allow'");
+    until("it is served again", || agent.token(&world, &scopes(SCOPE)).status == 200);
 }
 
 /// Another user than the one who runs the tests, who may look into every process.

@@ -42,6 +42,7 @@ fn the_units_are_ones_that_systemd_takes_and_finds_little_fault_with() {
         world.cache
     );
     assert!(service.contains(&expected), "{service}");
+    assert!(service.contains("\nExecReload=kill -HUP $MAINPID\n"), "{service}");
 
     let mut security = Command::new("systemd-analyze");
     security.args(["--user", "security", "--offline=true", "--no-pager"]).arg(&units(&world)[1]);
@@ -144,6 +145,8 @@ say locked tk agent lock --json
 say refused tk token --store vault --scope "$GRAPH" --json
 say unlocked tk agent unlock --json
 say again tk token --store vault --scope "$GRAPH" --json
+say reloaded systemctl --user reload tokenkeep-agent.service
+say after tk agent status --json
 
 say stopped tk agent stop --json
 say off state tokenkeep-agent.socket
@@ -210,6 +213,8 @@ fn a_users_manager_runs_it_in_its_sandbox_with_everything_that_it_needs() {
     assert_eq!(json("refused")["error"]["kind"], "locked");
     assert_eq!(json("unlocked")["state"], "unlocked");
     assert_eq!(json("again")["source"], "agent");
+    assert_eq!(said("reloaded"), "");
+    assert_eq!((&json("after")["pid"], &json("after")["state"]), (&status["pid"], &json!("unlocked")));
 
     assert_eq!(json("stopped")["changed"], true);
     assert_eq!(said("off"), "inactive");

@@ -10,6 +10,7 @@ mod support;
 
 mod agent;
 mod agent_activation;
+mod agent_config;
 mod agent_crashes;
 mod agent_limits;
 mod agent_lock;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::process::Command;
 use tokio::sync::{Semaphore, watch};
 
-/// One question on the screen at a time.
+/// One that asks about one question. Those that share a turn are on the screen one at a time.
 #[derive(Clone, Debug)]
 pub(super) struct AskProgram {
     program: PathBuf,
@@ -16,8 +16,9 @@ pub(super) struct AskProgram {
 }
 
 impl AskProgram {
-    pub(super) fn new(program: PathBuf) -> Self {
-        Self { program, turn: Arc::new(Semaphore::new(1)) }
+    /// Asks when it is its `turn`.
+    pub(super) const fn new(program: PathBuf, turn: Arc<Semaphore>) -> Self {
+        Self { program, turn }
     }
 
     /// The answer; `None` if there is none from this one. Ends when the question is closed.

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::agent_client::protocol::LockReason;
 
 /// How long the agent stays unlocked. Without a limit it does until somebody locks it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct LockAfter {
     /// Since the last time that somebody asked for a token or an account.
     pub(crate) idle: Option<Duration>,
@@ -25,6 +27,11 @@ pub(super) struct Clocks {
 impl Clocks {
     pub(super) const fn started(limits: LockAfter, now: Duration) -> Self {
         Self { limits, unlocked_at: now, used_at: now }
+    }
+
+    /// Other limits hold from now on, for the time that has gone by as well.
+    pub(super) const fn limit(&mut self, limits: LockAfter) {
+        self.limits = limits;
     }
 
     /// Somebody was there. Renewals ahead and looks at the status are no use of it.
@@ -79,6 +86,18 @@ mod tests {
         clocks.used(at(1_099));
         assert_eq!(clocks.over(at(1_099)), None);
         assert_eq!(clocks.over(at(1_100)), Some(LockReason::Limit));
+    }
+
+    #[test]
+    fn another_limit_counts_from_when_the_old_one_did() {
+        let mut clocks = clocks(None, Some(8 * 3_600));
+        clocks.used(at(1_100));
+        clocks.limit(LockAfter { idle: Some(at(60)), whole: None });
+        assert_eq!(clocks.left(at(1_110)), Some(at(50)), "since it was last used");
+        clocks.limit(LockAfter { idle: None, whole: Some(at(90)) });
+        assert_eq!(clocks.over(at(1_110)), Some(LockReason::Limit), "since it was unlocked");
+        clocks.limit(LockAfter::default());
+        assert_eq!(clocks.over(at(1_000_000_000)), None);
     }
 
     #[test]

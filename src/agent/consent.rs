@@ -1,11 +1,12 @@
 //! Questions to the person: may this program have such tokens? Asked once for many requests, with a
 //! deadline, while everybody else is served; the answer is remembered for a while.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::agent_client::protocol::{Consent, Consents, Question};
@@ -17,6 +18,7 @@ use crate::time::{Clock, UnixTime};
 
 use super::ask_program::AskProgram;
 use super::asker::Asker;
+use super::chosen::Chosen;
 use super::journal::{Journal, Note};
 use super::memory;
 use super::permit::Wanted;
@@ -37,8 +39,9 @@ const LONGEST: usize = 512;
 #[derive(Debug)]
 pub(super) struct Questions {
     state: Mutex<State>,
-    asking: Asking,
-    asker: Option<AskProgram>,
+    chosen: Arc<Chosen>,
+    /// One question on the screen at a time, whichever program asks.
+    turn: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
     journal: Arc<Journal>,
     places: Places,
@@ -82,6 +85,8 @@ struct Open {
     matter: Option<Matter>,
     asked: Question,
     username: String,
+    /// How long a yes holds, as whoever is asked was told.
+    remember: Duration,
     waiting: usize,
     until: Instant,
     answer: watch::Sender<Option<bool>>,
@@ -105,16 +110,15 @@ pub(super) struct Answer {
 
 impl Questions {
     pub(super) fn new(
-        asking: Asking,
+        chosen: Arc<Chosen>,
         clock: Arc<dyn Clock>,
         journal: Arc<Journal>,
         places: Places,
     ) -> Arc<Self> {
-        let asker = asking.program.clone().map(AskProgram::new);
         Arc::new(Self {
             state: Mutex::default(),
-            asking,
-            asker,
+            chosen,
+            turn: Arc::new(Semaphore::new(1)),
             clock,
             journal,
             places,
@@ -131,6 +135,7 @@ impl Questions {
         self.load().await;
         let matter = Matter::of(asker, wanted);
         let now = self.clock.now();
+        let asking = self.chosen.now().policy.asking();
         let (id, until, mut answer) = {
             let mut state = self.state();
             if let Some(allowed) = matter.as_ref().and_then(|matter| state.known(matter, now)) {
@@ -145,9 +150,9 @@ impl Questions {
                 }
                 None if state.open.len() >= MOST_OPEN => return Err(NoConsent::TooMany),
                 None => {
-                    let open = Open::new(matter, asker, wanted, now, self.asking.timeout);
+                    let open = Open::new(matter, asker, wanted, now, &asking);
                     let opened = (open.id.clone(), open.until, open.answer.subscribe());
-                    self.show(&open);
+                    self.show(&open, asking.program);
                     state.open.push(open);
                     opened
                 }
@@ -166,12 +171,12 @@ impl Questions {
     /// Answers an open question; `None` if it is not open any more.
     pub(super) fn answer(self: &Arc<Self>, id: &str, answer: Answer, who: &str) -> Option<()> {
         let now = self.clock.now();
-        let usual = if answer.allow { self.asking.remember } else { NO_HOLDS };
-        let until = now.after(answer.holds.unwrap_or(usual));
         let kept = {
             let mut state = self.state();
             let at = state.open.iter().position(|open| open.id == id)?;
             let open = state.open.remove(at);
+            let usual = if answer.allow { open.remember } else { NO_HOLDS };
+            let until = now.after(answer.holds.unwrap_or(usual));
             open.answer.send_replace(Some(answer.allow));
             self.note(&open, answer.allow, who);
             let holds = answer.holds != Some(Duration::ZERO);
@@ -261,10 +266,11 @@ impl Questions {
     }
 
     /// Has the person's program ask, if there is one.
-    fn show(self: &Arc<Self>, open: &Open) {
-        let Some(asker) = self.asker.clone() else { return };
+    fn show(self: &Arc<Self>, open: &Open, program: Option<PathBuf>) {
+        let Some(program) = program else { return };
+        let asker = AskProgram::new(program, Arc::clone(&self.turn));
         let (questions, id) = (Arc::clone(self), open.id.clone());
-        let (text, closed) = (open.asked.in_words(self.asking.remember), open.answer.subscribe());
+        let (text, closed) = (open.asked.in_words(open.remember), open.answer.subscribe());
         tokio::spawn(async move {
             if let Some(allow) = asker.ask(&text, closed).await {
                 questions.answer(&id, Answer { allow, holds: None }, "the program that asks");
@@ -347,7 +353,7 @@ impl Matter {
 }
 
 impl Open {
-    fn new(matter: Option<Matter>, asker: &Asker, wanted: &Wanted, now: UnixTime, timeout: Duration) -> Self {
+    fn new(matter: Option<Matter>, asker: &Asker, wanted: &Wanted, now: UnixTime, asking: &Asking) -> Self {
         let id = random_id();
         let shown = |text: &str| harmless(text, LONGEST);
         let asked = Question {
@@ -366,15 +372,16 @@ impl Open {
             client_id: shown(&wanted.client_id),
             is_kept: matter.is_some(),
             waiting: 1,
-            ends_at: now.after(timeout).seconds(),
+            ends_at: now.after(asking.timeout).seconds(),
         };
         Self {
             id,
             matter,
             asked,
             username: wanted.username.clone(),
+            remember: asking.remember,
             waiting: 1,
-            until: Instant::now() + timeout,
+            until: Instant::now() + asking.timeout,
             answer: watch::Sender::default(),
         }
     }
@@ -485,8 +492,7 @@ mod tests {
     fn questions(home: &std::path::Path) -> Arc<Questions> {
         let clock: Arc<dyn Clock> = Arc::new(crate::time::ManualClock::at(at(1_000)));
         let journal = Arc::new(Journal::new(Arc::clone(&clock), Places::below(home)));
-        let asking = crate::policy::Policy::default().asking();
-        Questions::new(asking, clock, journal, Places::below(home))
+        Questions::new(Arc::default(), clock, journal, Places::below(home))
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,15 +19,13 @@ use crate::credential::account::{self, AccountError};
 use crate::document::TokenCacheDocument;
 use crate::error::{Error, Result};
 use crate::options::{self, TokenCachePersistenceOptions};
-use crate::policy::Policy;
 use crate::record::AuthenticationRecord;
 use crate::store::{Places, Watcher};
 use crate::time::{Clock, UnixTime};
 use crate::token::{AccessToken, Claims, TokenAccount, TokenRequest, TokenSource};
 
-use super::clocks::LockAfter;
+use super::chosen::Chosen;
 use super::counters::Counters;
-use super::logind::LockOn;
 use super::permit::{Petition, Wanted};
 use super::renewals::{Renewals, Upkeep};
 use super::shelf::{CacheKey, Line, Shelf};
@@ -47,13 +45,11 @@ pub(crate) trait DefaultAccounts: std::fmt::Debug + Send + Sync {
 pub(crate) struct Surroundings {
     /// The cache that has to open before a locked agent serves again.
     pub(crate) cache: TokenCachePersistenceOptions,
+    /// When it locks by itself, and who may have which token.
+    pub(crate) chosen: Arc<Chosen>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) defaults: Arc<dyn DefaultAccounts>,
-    pub(crate) lock_after: LockAfter,
-    pub(crate) lock_on: LockOn,
     pub(crate) places: Places,
-    /// Who may have which token.
-    pub(crate) policy: Policy,
 }
 
 /// Everything that is decrypted, and everything that goes on because of it.

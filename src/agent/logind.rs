@@ -7,6 +7,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::chosen::InForce;
 use super::session::Session;
 
 #[cfg(target_os = "linux")]
@@ -16,10 +20,16 @@ mod bus;
 pub(crate) use self::bus::Inhibitor;
 
 /// Which announcements lock the agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct LockOn {
     pub(crate) session_lock: bool,
     pub(crate) suspend: bool,
+}
+
+impl Default for LockOn {
+    fn default() -> Self {
+        Self { session_lock: true, suspend: true }
+    }
 }
 
 /// As long as it is kept the machine does not sleep, for some seconds.
@@ -41,11 +51,10 @@ impl Delay {
     }
 }
 
-/// Locks the session when logind announces what it is to be locked on. Ends where there is nothing
-/// to listen to.
-pub(super) async fn watch(session: Arc<Session>, on: LockOn, delay: Arc<Delay>) {
+/// Locks the session when logind announces what it is to be locked on, as that is chosen at the time.
+pub(super) async fn watch(session: Arc<Session>, chosen: watch::Receiver<Arc<InForce>>, delay: Arc<Delay>) {
     #[cfg(target_os = "linux")]
-    bus::watch(session, on, &delay).await;
+    bus::watch(session, chosen, &delay).await;
     #[cfg(not(target_os = "linux"))]
-    drop((session, on, delay));
+    drop((session, chosen, delay));
 }

@@ -5,14 +5,16 @@
 //! `socket` is where it listens, `server` what it answers, `session` whether it does: `clocks` and `logind`
 //! lock it, `unlock` says what opens it again, `attempts` how fast that may be tried. `peer` is who is at the
 //! other end, `asker` what is known of it, `permit` whether it may, `consent` and `ask_program` what a person
-//! says to that, `memory` where that rests, `journal` what is kept of it all; `acquaintances` spare looking at the
-//! same program again, and `rest` gives memory back.
+//! says to that, `memory` where that rests, `journal` what is kept of it all; `chosen` is what the user chose
+//! for good, as the file has it now. `acquaintances` spare looking at the same program again, and `rest` gives
+//! memory back.
 
 mod acquaintances;
 mod ahead;
 mod ask_program;
 mod asker;
 mod attempts;
+mod chosen;
 mod clocks;
 mod consent;
 mod counters;
@@ -36,6 +38,7 @@ mod socket_error;
 mod target;
 mod unlock;
 
+pub(crate) use self::chosen::{Chosen, Given};
 pub(crate) use self::clocks::LockAfter;
 pub(crate) use self::engine::{DefaultAccounts, Surroundings};
 pub(crate) use self::logind::LockOn;

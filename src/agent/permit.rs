@@ -8,11 +8,12 @@ use crate::agent_client::ErrorAnswer;
 use crate::agent_client::protocol::Source;
 use crate::cloud::TenantId;
 use crate::error::{Denied, Error};
-use crate::policy::{Action, LocalTime, Policy, Request, named_tenant};
+use crate::policy::{Action, LocalTime, Request, named_tenant};
 use crate::time::Clock;
 use crate::token::Scopes;
 
 use super::asker::Asker;
+use super::chosen::Chosen;
 use super::consent::{NoConsent, Questions};
 use super::counters::Counters;
 use super::journal::{Journal, Note};
@@ -20,7 +21,7 @@ use super::journal::{Journal, Note};
 /// What decides on requests, and remembers them.
 #[derive(Debug)]
 pub(super) struct Permit {
-    pub(super) policy: Policy,
+    pub(super) chosen: Arc<Chosen>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) counters: Arc<Counters>,
     pub(super) journal: Arc<Journal>,
@@ -58,10 +59,27 @@ impl Petition<'_> {
     /// # Errors
     /// [`Error::Denied`].
     pub(super) async fn decide(&self, wanted: Wanted) -> Result<(), Error> {
-        let Permit { policy, clock, counters, .. } = self.permit;
         let wanted = self.wanted.get_or_init(|| wanted);
-        if policy.allows_all() {
+        if self.verdict_now(wanted)? == Action::Allow {
             return Ok(());
+        }
+        if let Err(no) = self.permit.questions.ask(&self.asker, wanted).await {
+            self.permit.counters.denied(no.short());
+            return Err(no.told(&self.asker.executable(), &wanted.scopes.to_string()).into());
+        }
+        // A person takes a while, and no yes beats a rule that denies by then.
+        self.verdict_now(wanted).map(drop)
+    }
+
+    /// What the policy says as it is at this moment.
+    ///
+    /// # Errors
+    /// [`Error::Denied`].
+    fn verdict_now(&self, wanted: &Wanted) -> Result<Action, Error> {
+        let Permit { chosen, clock, counters, .. } = self.permit;
+        let policy = &chosen.now().policy;
+        if policy.allows_all() {
+            return Ok(Action::Allow);
         }
         let scopes: Vec<&str> = wanted.scopes.iter().collect();
         let request = Request {
@@ -74,22 +92,12 @@ impl Petition<'_> {
         };
         let now = || LocalTime::at(clock.now(), &TimeZone::system());
         let verdict = policy.verdict(&request, now);
-        let program = self.asker.executable();
-        match verdict.action {
-            Action::Allow => Ok(()),
-            Action::Ask => match self.permit.questions.ask(&self.asker, wanted).await {
-                Ok(()) => Ok(()),
-                Err(no) => {
-                    counters.denied(no.short());
-                    Err(no.told(&program, &wanted.scopes.to_string()).into())
-                }
-            },
-            Action::Deny => {
-                counters.denied(&verdict.short());
-                tracing::warn!(who = self.asker.in_words(), by = verdict.source(), "a token was denied");
-                Err(verdict.denied(&program, &wanted.scopes.to_string()).into())
-            }
+        if verdict.action != Action::Deny {
+            return Ok(verdict.action);
         }
+        counters.denied(&verdict.short());
+        tracing::warn!(who = self.asker.in_words(), by = verdict.source(), "a token was denied");
+        Err(verdict.denied(&self.asker.executable(), &wanted.scopes.to_string()).into())
     }
 
     /// Notes what came of it.

@@ -92,17 +92,18 @@ pub(crate) async fn serve(
     let session = Session::new(locked_because, surroundings.clone(), Arc::clone(&counters), stop.clone());
     let session = Arc::new(session);
     let suspend = Arc::<Delay>::default();
-    let desktop = logind::watch(Arc::clone(&session), surroundings.lock_on, Arc::clone(&suspend));
+    let chosen = Arc::clone(&surroundings.chosen);
+    let desktop = logind::watch(Arc::clone(&session), chosen.subscribe(), Arc::clone(&suspend));
     let journal = Journal::new(Arc::clone(&surroundings.clock), surroundings.places.clone());
     let journal = Arc::new(journal);
     let questions = Questions::new(
-        surroundings.policy.asking(),
+        Arc::clone(&chosen),
         Arc::clone(&surroundings.clock),
         Arc::clone(&journal),
         surroundings.places.clone(),
     );
     let permit = Permit {
-        policy: surroundings.policy.clone(),
+        chosen: Arc::clone(&chosen),
         clock: Arc::clone(&surroundings.clock),
         counters: Arc::clone(&counters),
         journal: Arc::clone(&journal),
@@ -120,9 +121,12 @@ pub(crate) async fn serve(
         asked: Arc::clone(&asked),
     });
     let quiet = tokio::spawn(rest::when_quiet(asked, process::let_go_of_idle_code));
-    let asked_for = ending::asked_for();
+    let (asked_for, left) = (ending::asked_for(), ending::left_by_the_terminal());
     let signals = tokio::spawn(async move {
-        asked_for.await;
+        tokio::select! {
+            () = asked_for => {}
+            () = left => {}
+        }
         ending::ask();
         stop.send_replace(true);
     });
@@ -131,6 +135,8 @@ pub(crate) async fn serve(
     let (writer, of) = (Arc::clone(&journal), Arc::clone(&session));
     let writer = tokio::spawn(async move { writer.keep_writing(&of).await });
     let desktop = tokio::spawn(desktop);
+    let clock = Arc::clone(&desk.surroundings.clock);
+    let choices = tokio::spawn(async move { chosen.keep_up(clock).await });
     tell_the_system("READY=1");
     ready();
     let mut ending = stopped.clone();
@@ -153,6 +159,7 @@ pub(crate) async fn serve(
     signals.abort();
     clocks.abort();
     desktop.abort();
+    choices.abort();
     writer.abort();
     quiet.abort();
     let written = async {
@@ -359,6 +366,7 @@ impl Desk {
             started_at: self.started_at.seconds(),
             uptime_seconds: self.started_at.until(self.surroundings.clock.now()).as_secs(),
             locks_in_seconds: self.session.left().map(|left| left.as_secs()),
+            config: self.surroundings.chosen.status(),
             caches: engine.as_ref().map(|engine| engine.held()).unwrap_or_default(),
             next_refreshes: engine.as_ref().map(|engine| engine.next_refreshes()).unwrap_or_default(),
             clients: self.counters.clients(),

@@ -210,7 +210,11 @@ impl Session {
     /// Locks when a clock has run down. Ends with that, as this process does.
     pub(super) async fn lock_in_time(&self) {
         let mut unlocked = self.unlocked.subscribe();
+        let mut chosen = self.surroundings.chosen.subscribe();
         loop {
+            if let Now::Unlocked(held) = &mut *self.now() {
+                held.clocks.limit(chosen.borrow_and_update().lock_after);
+            }
             if let Some(reason) = self.over() {
                 return self.lock(reason).await;
             }
@@ -218,6 +222,7 @@ impl Session {
             tokio::select! {
                 () = sleep(wait) => {}
                 Ok(()) = unlocked.changed() => {}
+                Ok(()) = chosen.changed() => {}
                 () = self.over.notified() => {}
             }
         }
@@ -276,7 +281,7 @@ impl Session {
     fn hold(&self, opened: Option<Arc<dyn Store>>) -> Held {
         Held {
             engine: Engine::start(self.surroundings.clone(), Arc::clone(&self.counters)),
-            clocks: Clocks::started(self.surroundings.lock_after, since_boot()),
+            clocks: Clocks::started(self.surroundings.chosen.now().lock_after, since_boot()),
             opened,
         }
     }

@@ -389,6 +389,8 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// In how many seconds it locks by itself, unless somebody uses it; `null` if it does not.
     pub locks_in_seconds: Option<u64>,
+    /// The user's file that it goes by.
+    pub config: ConfigStatus,
     /// Caches whose documents it holds.
     pub caches: Vec<HeldCache>,
     /// What it will renew by itself, the next one first.
@@ -399,6 +401,21 @@ pub struct Status {
     pub connections: u64,
     /// What happened since it started.
     pub counters: Counters,
+}
+
+/// The file of a user's choices, `config.toml`, and whether the agent goes by it as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ConfigStatus {
+    /// Where it is, or would be.
+    pub path: String,
+    /// When the agent read what it goes by, in seconds since 1970.
+    pub read_at: i64,
+    /// Why it does not go by what is there now, but by what was there before; `null` if it does.
+    pub problem: Option<String>,
+    /// The next step then.
+    pub hint: Option<String>,
 }
 
 /// A cache whose document the agent holds.

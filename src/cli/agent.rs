@@ -28,15 +28,16 @@ use super::output::{FAINT, Output, STRONG};
 use super::settings::Settings;
 use super::state::DefaultAccounts;
 use super::{runtime, via_agent};
-use crate::agent::{self, BoundSocket, Ended, Legacy, LockAfter, LockOn, SocketError, Surroundings};
+use crate::agent::{
+    self, BoundSocket, Chosen, Ended, Given, Legacy, LockAfter, LockOn, SocketError, Surroundings,
+};
 use crate::agent_client::protocol::{Hello, LockReason};
 use crate::agent_client::{AgentClient, CallError, socket_path};
-use crate::config::{AgentConfig, Config};
 use crate::error::{CacheError, Error, Unavailable};
 use crate::options::TokenCachePersistenceOptions;
 use crate::process::{self, NotBegun, ending};
 use crate::store::vault::Unattended;
-use crate::time::{self, Length, SystemClock};
+use crate::time::{self, Clock as _, SystemClock};
 
 /// The option by which an agent tells the one that takes its place where the socket is.
 const LEGACY: &str = "--legacy=";
@@ -46,6 +47,9 @@ const LEGACY: &str = "--legacy=";
 struct Left {
     socket: Legacy,
     locked_because: LockReason,
+    /// When it locked by itself, for one that cannot read that anew.
+    #[serde(default)]
+    locks: (LockAfter, LockOn),
 }
 
 /// How often somebody who waits for the end of an agent looks.
@@ -78,20 +82,12 @@ fn serve(arguments: &Agent, settings: &Settings, output: Output) -> Result<(), F
         // Whoever started it leads another session; a group's leader cannot leave, and need not.
         rustix::process::setsid().ok();
     }
-    let config = match settings.config() {
-        // One that was locked and goes away would leave its clients to go round the lock.
-        Err(error) if arguments.legacy.is_some() => {
-            tracing::error!(%error, "nobody gets a token until that is corrected");
-            Config::that_allows_nothing(&error)
-        }
-        config => config?,
-    };
-    let lock_after = lock_after(&arguments.lock, &config.agent)?;
+    let left = arguments.legacy.as_deref().map(read_legacy).transpose()?;
+    let chosen = chosen(&arguments.lock, settings, left.as_ref())?;
     #[cfg(windows)]
     if !arguments.kept {
         return keeping::keep(&socket_path(&settings.places.state), arguments.detached, output);
     }
-    let left = arguments.legacy.as_deref().map(read_legacy).transpose()?;
     let socket = match &left {
         Some(left) => {
             process::name_anew(env!("CARGO_PKG_NAME"));
@@ -103,12 +99,10 @@ fn serve(arguments: &Agent, settings: &Settings, output: Output) -> Result<(), F
     ending::remember().map_err(Failure::file("listening for", "signals"))?;
     let surroundings = Surroundings {
         cache: settings.cache.clone(),
+        chosen: Arc::new(chosen),
         clock: Arc::new(SystemClock),
         defaults: Arc::new(Defaults(unattended(settings))),
-        lock_after,
-        lock_on: lock_on(&arguments.lock, &config.agent),
         places: settings.places.clone(),
-        policy: config.policy,
     };
     let mut locked_because = left.map(|left| left.locked_because);
     loop {
@@ -118,7 +112,7 @@ fn serve(arguments: &Agent, settings: &Settings, output: Output) -> Result<(), F
             Ended::Stopped => break,
         };
         // What libraries copied and freed goes only with the whole memory.
-        match begin_anew(&socket, because) {
+        match begin_anew(&socket, because, surroundings.chosen.locks()) {
             NotBegun::Ending => break,
             NotBegun::Failed(error) => {
                 tracing::warn!(%error, "locked, but not begun anew: freed memory may still hold copies");
@@ -161,8 +155,8 @@ fn serve_once(
     ended.map_err(Failure::file("listening at", socket.path()))
 }
 
-fn begin_anew(socket: &BoundSocket, locked_because: LockReason) -> NotBegun {
-    let left = socket.bequeath().map(|socket| Left { socket, locked_because });
+fn begin_anew(socket: &BoundSocket, locked_because: LockReason, locks: (LockAfter, LockOn)) -> NotBegun {
+    let left = socket.bequeath().map(|socket| Left { socket, locked_because, locks });
     let legacy = left.and_then(|left| Ok(serde_json::to_string(&left)?));
     let legacy = match legacy {
         Ok(legacy) => OsString::from(format!("{LEGACY}{legacy}")),
@@ -177,24 +171,31 @@ fn read_legacy(text: &str) -> Result<Left, Failure> {
     serde_json::from_str(text).map_err(|_| Failure::usage("--legacy is for the agent itself", "leave it out"))
 }
 
-/// An option wins over the file.
-fn lock_after(options: &LockOptions, config: &AgentConfig) -> Result<LockAfter, Failure> {
-    let chosen = |option: &Option<String>, config: Option<Length>| match option {
-        Some(text) => time::length(text).map(Some),
-        None => Ok(config.map(|Length(length)| length)),
-    };
-    Ok(LockAfter {
-        idle: chosen(&options.lock_after_idle, config.lock_after_idle)?,
-        whole: chosen(&options.lock_after, config.lock_after)?,
+/// What the file says, and the options over it.
+fn chosen(lock: &LockOptions, settings: &Settings, left: Option<&Left>) -> Result<Chosen, Failure> {
+    let (file, given, now) = (settings.config_file.clone(), given(lock)?, SystemClock.now());
+    match (file.read(), left) {
+        (Ok(config), _) => Ok(Chosen::new(file, given, config, now)),
+        // One that was locked and goes away would leave its clients to go round the lock.
+        (Err(error), Some(left)) => {
+            tracing::error!(%error, "nobody gets a token until that is corrected");
+            Ok(Chosen::unusable(file, given, left.locks, &error, now))
+        }
+        (Err(error), None) => Err(error.into()),
+    }
+}
+
+fn given(lock: &LockOptions) -> Result<Given, Failure> {
+    let limit = |option: &Option<String>| option.as_deref().map(time::length).transpose();
+    Ok(Given {
+        lock_after: LockAfter { idle: limit(&lock.lock_after_idle)?, whole: limit(&lock.lock_after)? },
+        lock_on: LockOn { session_lock: !lock.no_lock_on_session_lock, suspend: !lock.no_lock_on_suspend },
     })
 }
 
-/// Either may say no.
-fn lock_on(options: &LockOptions, config: &AgentConfig) -> LockOn {
-    LockOn {
-        session_lock: !options.no_lock_on_session_lock && config.lock_on_session_lock.unwrap_or(true),
-        suspend: !options.no_lock_on_suspend && config.lock_on_suspend.unwrap_or(true),
-    }
+/// What an agent would say to these options and to the file.
+fn check(lock: &LockOptions, settings: &Settings) -> Result<(), Failure> {
+    chosen(lock, settings, None).map(drop)
 }
 
 /// The settings where nobody is to be asked for a passphrase.
@@ -216,7 +217,7 @@ fn leave_output() -> io::Result<()> {
 
 fn start(lock: &LockOptions, settings: &Settings, output: Output) -> Result<(), Failure> {
     // What the agent would say of it goes to nobody's terminal.
-    lock_after(lock, &settings.config()?.agent)?;
+    check(lock, settings)?;
     let client = via_agent::of_user(settings);
     if let Some(hello) = hello(&client)? {
         return report(&client, Some(&hello), false, output);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::tz::TimeZone;
 
@@ -45,7 +45,7 @@ impl Behind {
             prompts: Arc::clone(&prompts),
         };
         let settings = settings.with_unlocking(Arc::new(unlocking));
-        let policy = settings.config()?.policy;
+        let policy = settings.config_file.read()?.policy;
         let hint = options.account.as_deref();
         let agent = via_agent::client(&settings);
         let told = match &agent {
@@ -60,7 +60,8 @@ impl Behind {
             }
         };
         let agent = agent.map(|agent| agent.account(record.home_account_id()));
-        let alone = Alone { settings, policy, record, credential: OnceLock::new() };
+        let alone =
+            Alone { settings, policy: Mutex::new(Arc::new(policy)), record, credential: OnceLock::new() };
         if let Some(store) = store {
             alone.on(store)?;
         }
@@ -120,7 +121,7 @@ impl AgentFirst {
             }
         }
         // With an agent the policy is its affair.
-        self.alone.permit(behind.and_then(|behind| behind.pid), request)?;
+        self.alone.permit(behind.and_then(|behind| behind.pid), request).await?;
         self.alone.credential().await?.get_token(request).await
     }
 }
@@ -135,15 +136,17 @@ impl TokenCredential for AgentFirst {
 #[derive(Debug)]
 struct Alone {
     settings: Settings,
-    policy: Policy,
+    /// As the file was when it could be used the last time.
+    policy: Mutex<Arc<Policy>>,
     record: AuthenticationRecord,
     credential: OnceLock<SharedTokenCacheCredential>,
 }
 
 impl Alone {
     /// Whether the policy lets the child, or else this program, have the token.
-    fn permit(&self, child: Option<u32>, request: &TokenRequest) -> Result<(), Error> {
-        if self.policy.allows_all() {
+    async fn permit(&self, child: Option<u32>, request: &TokenRequest) -> Result<(), Error> {
+        let policy = self.policy_now().await;
+        if policy.allows_all() {
             return Ok(());
         }
         let look_at = |pid: Option<i32>| process::look_at(pid?, None);
@@ -161,7 +164,7 @@ impl Alone {
             client_id: self.record.client_id(),
         };
         let now = || LocalTime::at(SystemClock.now(), &TimeZone::system());
-        let verdict = self.policy.verdict(&asked, now);
+        let verdict = policy.verdict(&asked, now);
         match verdict.action {
             Action::Allow => Ok(()),
             // Only an agent asks.
@@ -172,6 +175,19 @@ impl Alone {
                 Err(verdict.denied(&program, &request.scopes.to_string()).into())
             }
         }
+    }
+
+    /// The user may have changed it since.
+    async fn policy_now(&self) -> Arc<Policy> {
+        let known = || self.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.settings.config_file.read_anew(|config| config.policy != **known()).await {
+            Some(Ok(config)) => *known() = Arc::new(config.policy),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "what config.toml said before holds until that is corrected");
+            }
+            None => {}
+        }
+        Arc::clone(&known())
     }
 
     fn on(&self, store: Arc<dyn Store>) -> Result<&SharedTokenCacheCredential, Error> {

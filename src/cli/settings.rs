@@ -10,7 +10,7 @@ use super::arguments::{GlobalOptions, StoreChoice};
 use super::output::Output;
 use super::unlocking::AtTheTerminal;
 use crate::cloud::{Authority, TenantId};
-use crate::config::{Config, ConfigError};
+use crate::config::ConfigFile;
 use crate::credential::{CredentialOptions, DEVELOPER_SIGN_ON_CLIENT_ID};
 use crate::error::{CacheError, Error, InvalidArgument, Result};
 use crate::options::{self, CacheName, Storage, TokenCachePersistenceOptions};
@@ -28,8 +28,8 @@ pub(super) struct Settings {
     pub(super) cache: TokenCachePersistenceOptions,
     /// `None` means the client of developer tools, or a record's own.
     pub(super) client_id: Option<String>,
-    /// The file that `TOKENKEEP_CONFIG` names.
-    config_file: Option<PathBuf>,
+    /// What the user chose for good, which only some commands read.
+    pub(super) config_file: ConfigFile,
     pub(super) disable_instance_discovery: bool,
     pub(super) no_input: bool,
     pub(super) places: Places,
@@ -74,7 +74,10 @@ impl Settings {
             client_id: chosen(&given.client_id, "TOKENKEEP_CLIENT_ID")
                 .map(|chosen| chosen.parse(options::client_id))
                 .transpose()?,
-            config_file: variable("TOKENKEEP_CONFIG").map(PathBuf::from),
+            config_file: variable("TOKENKEEP_CONFIG").map_or_else(
+                || ConfigFile::usual(&places.config),
+                |named| ConfigFile::named(PathBuf::from(named)),
+            ),
             disable_instance_discovery: given.disable_instance_discovery,
             no_input: given.no_input,
             unlocking: Arc::new(AtTheTerminal::new(&places, output)),
@@ -91,14 +94,6 @@ impl Settings {
     /// The client whose tokens are asked for.
     pub(super) fn client_id(&self) -> &str {
         self.client_id.as_deref().unwrap_or(DEVELOPER_SIGN_ON_CLIENT_ID)
-    }
-
-    /// What the user chose for good. A file that was named has to be there.
-    pub(super) fn config(&self) -> Result<Config, ConfigError> {
-        match &self.config_file {
-            Some(file) => Config::read(file),
-            None => Config::read_if_there(&self.places.config.join("tokenkeep").join("config.toml")),
-        }
     }
 
     /// The options for a process of another environment, which is to mean the same cache.

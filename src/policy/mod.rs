@@ -60,6 +60,16 @@ impl Policy {
         Self { default: Action::Deny, problem: Some(problem), ..Self::default() }
     }
 
+    /// Whether it stands in for a file that cannot be used.
+    pub(crate) const fn allows_nothing(&self) -> bool {
+        self.problem.is_some()
+    }
+
+    /// Whether it is what holds without a file.
+    pub(crate) fn says_nothing(&self) -> bool {
+        Self { file: PathBuf::new(), ..self.clone() } == Self::default()
+    }
+
     /// Whether every request is allowed, so that nobody needs to be looked at.
     pub(crate) fn allows_all(&self) -> bool {
         self.default == Action::Allow && self.rule.is_empty()
@@ -109,7 +119,7 @@ impl Verdict<'_> {
         if let Some(problem) = &self.policy.problem {
             return Denied::new(
                 format!("{problem}; until it is corrected {program} gets no token for {scopes}"),
-                Some("correct it, then end the agent, and start it anew: tokenkeep agent stop".to_owned()),
+                Some("correct it; the agent notices, and then serves again".to_owned()),
             );
         }
         if self.action == Action::Ask {
@@ -120,7 +130,7 @@ impl Verdict<'_> {
         }
         Denied::new(
             format!("{source} denies {program} a token for {scopes}"),
-            Some(format!("change {file}; an agent reads it when it starts: tokenkeep agent stop")),
+            Some(format!("change {file}; what it says then holds at once")),
         )
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(unix)]
-use libc::{SIGINT, SIGTERM, c_int};
+use libc::{SIGHUP, SIGINT, SIGTERM, c_int};
 
 static ASKED_FOR: AtomicBool = AtomicBool::new(false);
 
@@ -57,6 +57,53 @@ fn terminated() -> impl Future<Output = ()> {
     }
 }
 
+/// SIGHUP, heard from now on. It ends a program whose terminal is gone; else somebody wants it to read
+/// anew what it read from files.
+pub(crate) struct HangUps {
+    #[cfg(unix)]
+    signals: Option<tokio::signal::unix::Signal>,
+}
+
+impl HangUps {
+    pub(crate) fn from_now_on() -> Self {
+        #[cfg(unix)]
+        let signals = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+        Self {
+            #[cfg(unix)]
+            signals: signals.ok(),
+        }
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        #[cfg(unix)]
+        if let Some(signals) = &mut self.signals
+            && signals.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Listens from now on, and is done once the terminal from which this program was started is gone.
+pub(crate) fn left_by_the_terminal() -> impl Future<Output = ()> {
+    #[cfg(unix)]
+    let has_terminal = || std::fs::File::open("/dev/tty").is_ok();
+    // The system tells of a console's end by itself.
+    #[cfg(windows)]
+    let has_terminal = || false;
+    let (had_one, mut hang_ups) = (has_terminal(), HangUps::from_now_on());
+    async move {
+        loop {
+            hang_ups.next().await;
+            if had_one && !has_terminal() {
+                return;
+            }
+        }
+    }
+}
+
 async fn come(listening: io::Result<impl Future<Output = Option<()>>>) {
     match listening {
         Ok(signal) => _ = signal.await,
@@ -105,15 +152,17 @@ pub(crate) fn remember() -> io::Result<()> {
     Ok(())
 }
 
-/// As long as it lives a signal ends this program at once, as it ends one that has only just started.
+/// As long as it lives a signal ends this program at once, as it ends one that has only just started. A
+/// hang-up does not: the program that takes this one's place reads everything anew.
 #[cfg(unix)]
 pub(super) struct AtOnce(Vec<(c_int, libc::sigaction)>);
 
 #[cfg(unix)]
 impl AtOnce {
     pub(super) fn from_now_on() -> io::Result<Self> {
-        let by_default = |signal| Ok((signal, replace(signal, &by_default())?));
-        [SIGINT, SIGTERM].into_iter().map(by_default).collect::<io::Result<_>>().map(Self)
+        let actions = [(SIGINT, libc::SIG_DFL), (SIGTERM, libc::SIG_DFL), (SIGHUP, libc::SIG_IGN)];
+        let set = |(signal, handler)| Ok((signal, replace(signal, &action(handler))?));
+        actions.into_iter().map(set).collect::<io::Result<_>>().map(Self)
     }
 }
 
@@ -128,10 +177,10 @@ impl Drop for AtOnce {
 
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "an action has members that differ from system to system")]
-fn by_default() -> libc::sigaction {
+fn action(handler: libc::sighandler_t) -> libc::sigaction {
     // SAFETY: numbers and an optional function; zeros are no flags and an empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = libc::SIG_DFL;
+    action.sa_sigaction = handler;
     action
 }
 

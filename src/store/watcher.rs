@@ -81,9 +81,19 @@ impl Watcher {
     /// [`CacheError::Io`] if the system refuses. The stores that were added before are watched
     /// nevertheless.
     pub fn add(&self, store: &dyn Store) -> Result<(), CacheError> {
+        self.watch(store.signals())
+    }
+
+    /// The same for a file that is no store's.
+    #[cfg(feature = "cli")]
+    pub(crate) fn add_file(&self, path: &Path) -> Result<(), CacheError> {
+        self.watch(vec![Signal::file(path)])
+    }
+
+    fn watch(&self, signals: Vec<Signal>) -> Result<(), CacheError> {
         let (answer, answers) = mpsc::channel();
         let ended = || CacheError::io("watch", ".")(io::Error::other("the watching thread has ended"));
-        self.0.send(Message::Add(store.signals(), answer)).map_err(|_| ended())?;
+        self.0.send(Message::Add(signals, answer)).map_err(|_| ended())?;
         answers.recv().map_err(|_| ended())?
     }
 }

@@ -9,6 +9,7 @@
   suspending true      it was about to sleep already
   lock ID              the session is to be locked
   hint ID true|false   its screen is locked, or not any more
+  gone ID              as lock, and then there is no such session any more
   asked ID             as lock; answers once somebody wants to know whose session it is
   spoof ID PID         a stranger tells this process that the session is to be locked
   down, up             the bus and logind go, or come back without any session
@@ -91,6 +92,12 @@ class Machine:
 
     def hint(self, number, is_locked):
         self.call(NAME, f"{PATH}/session/{number}", SESSION, "SetLockedHint", "(b)", is_locked == "true")
+
+    def gone(self, number):
+        path = f"{PATH}/session/{number}"
+        # both are in the mock's queue before anybody can ask whose session it was
+        self.bus.call(NAME, path, SESSION, "Lock", None, None, 0, 30_000, None)
+        self.call(NAME, PATH, MOCK, "RemoveObject", "(s)", path)
 
     def asked(self, number):
         path = f"{PATH}/session/{number}"

@@ -1,13 +1,15 @@
 //! The same over the system bus.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::future::pending;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::stream::{SelectAll, select_all};
+use futures_util::{FutureExt as _, StreamExt as _};
 use rustix::io::{FdFlags, fcntl_setfd};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use zbus::message::Type;
 use zbus::names::UniqueName;
@@ -15,9 +17,10 @@ use zbus::zvariant::{self, OwnedObjectPath, OwnedValue};
 use zbus::{Connection, MatchRule, Message, MessageStream, connection};
 
 use super::{Delay, LockOn};
+use crate::agent::chosen::InForce;
 use crate::agent::session::Session;
 use crate::agent_client::place::own_uid;
-use crate::agent_client::protocol::LockReason;
+use crate::agent_client::protocol::{LockReason, State};
 
 const NAME: &str = "org.freedesktop.login1";
 const PATH: &str = "/org/freedesktop/login1";
@@ -27,12 +30,19 @@ const SESSIONS: &str = "/org/freedesktop/login1/session";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const BUS: &str = "org.freedesktop.DBus";
 
+/// What is said of an object that is not there; which one depends on the library that says it.
+const GONE: [&str; 2] =
+    ["org.freedesktop.DBus.Error.UnknownMethod", "org.freedesktop.DBus.Error.UnknownObject"];
+
 /// A bus or a logind that does not answer in this time does not work.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long after the bus was lost it is looked for again; twice as long after each failure.
+/// How long it is until the bus is looked for again; twice as long after each failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
+
+/// For how long a bus is looked for that was never there.
+const LONGEST_SEARCH: Duration = Duration::from_secs(60 * 60);
 
 /// A lock of logind's on sleep, which ends with its descriptor.
 #[derive(Debug)]
@@ -40,32 +50,70 @@ pub(crate) struct Inhibitor {
     _descriptor: OwnedFd,
 }
 
-pub(super) async fn watch(session: Arc<Session>, on: LockOn, delay: &Delay) {
-    if on == (LockOn { session_lock: false, suspend: false }) {
-        return;
-    }
+pub(super) async fn watch(session: Arc<Session>, mut chosen: watch::Receiver<Arc<InForce>>, delay: &Delay) {
+    // Whoever unlocks it while a screen is locked means it; a start is nobody's word.
+    let known = (session.state() == State::Unlocked).then(HashSet::new);
     session.unlocked().await;
-    let mut pause = FIRST_PAUSE;
-    let mut was_there = false;
+    let mut listener = Listener { delay, known, was_there: false };
     loop {
-        match Logind::listen(on).await {
-            Ok((mut logind, inhibitor)) => {
-                delay.replace(inhibitor);
-                (was_there, pause) = (true, FIRST_PAUSE);
-                match logind.wait(on).await {
-                    Ok(because) => return session.lock(because).await,
-                    Err(error) => tracing::warn!(%error, "no suspend or session lock is heard of for now"),
-                }
-                // What is not heard of would only be held up.
-                delay.take();
+        let on = chosen.borrow_and_update().lock_on;
+        tokio::select! {
+            because = listener.reason(on) => return session.lock(because).await,
+            // What puts a sleep off is held until the next one is.
+            Ok(()) = chosen.wait_for(|now| now.lock_on != on).map(|other| other.map(drop)) => {}
+        }
+    }
+}
+
+/// What is kept from one logind to the next.
+struct Listener<'a> {
+    delay: &'a Delay,
+    /// Sessions whose lock is no reason any more; `None` while that is not known.
+    known: Option<HashSet<OwnedObjectPath>>,
+    was_there: bool,
+}
+
+impl Listener<'_> {
+    /// Waits for a reason to lock, for ever if that is wanted for nothing or there is no logind.
+    async fn reason(&mut self, on: LockOn) -> LockReason {
+        if on == (LockOn { session_lock: false, suspend: false }) {
+            self.delay.take();
+            return pending().await;
+        }
+        while let Some((mut logind, inhibitor)) = look_for(self.was_there, || Logind::listen(on)).await {
+            self.was_there = true;
+            self.delay.replace(inhibitor);
+            match logind.wait(on, &mut self.known).await {
+                Ok(because) => return because,
+                Err(error) => tracing::warn!(%error, "no suspend or session lock is heard of for now"),
             }
-            Err(error) if was_there => tracing::debug!(%error, "logind is still out of reach"),
-            Err(error) => {
-                tracing::debug!(%error, "there is no logind: nothing but the clocks locks by itself");
-                return;
-            }
+            // What is not heard of would only be held up.
+            self.delay.take();
+            sleep(FIRST_PAUSE).await;
+        }
+        pending().await
+    }
+}
+
+/// Tries until it works. Where there never was a logind there may be none, so that ends.
+async fn look_for<T, F: Future<Output = zbus::Result<T>>>(
+    was_there: bool,
+    mut listen: impl FnMut() -> F,
+) -> Option<T> {
+    let (mut pause, mut waited) = (FIRST_PAUSE, Duration::ZERO);
+    loop {
+        let error = match listen().await {
+            Ok(found) => return Some(found),
+            Err(error) => error,
+        };
+        if waited.is_zero() {
+            tracing::debug!(%error, "logind is out of reach: nothing but the clocks locks by itself");
+        }
+        if !was_there && waited >= LONGEST_SEARCH {
+            return None;
         }
         sleep(pause).await;
+        waited += pause;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -99,13 +147,25 @@ impl Logind {
         Ok((Self { bus, signals: select_all(signals), owner, is_suspending }, inhibitor))
     }
 
-    /// Waits for a reason to lock.
+    /// Waits for a reason to lock. A session that is locked already is one unless it is `known` to be;
+    /// while nothing is known, it becomes so.
     ///
     /// # Errors
     /// When logind is gone, or another one came.
-    async fn wait(&mut self, on: LockOn) -> zbus::Result<LockReason> {
+    async fn wait(
+        &mut self,
+        on: LockOn,
+        known: &mut Option<HashSet<OwnedObjectPath>>,
+    ) -> zbus::Result<LockReason> {
         if on.suspend && self.is_suspending {
             return Ok(LockReason::Suspend);
+        }
+        if on.session_lock {
+            let locked = self.locked_sessions().await?;
+            if known.as_ref().is_some_and(|known| !locked.is_subset(known)) {
+                return Ok(LockReason::SessionLock);
+            }
+            *known = Some(locked);
         }
         while let Some(signal) = self.signals.next().await {
             if let Some(because) = self.reason(&signal?).await? {
@@ -139,14 +199,44 @@ impl Logind {
             _ => false,
         };
         let Some(path) = header.path().filter(|_| is_locked) else { return Ok(None) };
-        Ok((self.user_of(path).await? == own_uid()).then_some(LockReason::SessionLock))
+        Ok((self.user_of(path).await? == Some(own_uid())).then_some(LockReason::SessionLock))
     }
 
-    async fn user_of(&self, session: &zvariant::ObjectPath<'_>) -> zbus::Result<u32> {
-        let asked = (SESSION, "User");
-        let answer = self.bus.call_method(Some(NAME), session, Some(PROPERTIES), "Get", &asked).await?;
-        let (uid, _): (u32, OwnedObjectPath) = answer.body().deserialize::<OwnedValue>()?.try_into()?;
-        Ok(uid)
+    /// This user's sessions whose screen is locked now.
+    async fn locked_sessions(&self) -> zbus::Result<HashSet<OwnedObjectPath>> {
+        type Sessions = Vec<(String, u32, String, String, OwnedObjectPath)>;
+        let answer = self.bus.call_method(Some(NAME), PATH, Some(MANAGER), "ListSessions", &()).await?;
+        let sessions: Sessions = answer.body().deserialize()?;
+        let mut locked = HashSet::new();
+        for (_, uid, _, _, path) in sessions {
+            if uid == own_uid()
+                && let Some(hint) = self.property_of(&path, "LockedHint").await?
+                && bool::try_from(hint)?
+            {
+                locked.insert(path);
+            }
+        }
+        Ok(locked)
+    }
+
+    /// `None` if the session is gone.
+    async fn user_of(&self, session: &zvariant::ObjectPath<'_>) -> zbus::Result<Option<u32>> {
+        let Some(user) = self.property_of(session, "User").await? else { return Ok(None) };
+        let (uid, _): (u32, OwnedObjectPath) = user.try_into()?;
+        Ok(Some(uid))
+    }
+
+    /// `None` if there is no such session any more.
+    async fn property_of(
+        &self,
+        session: &zvariant::ObjectPath<'_>,
+        name: &str,
+    ) -> zbus::Result<Option<OwnedValue>> {
+        match self.bus.call_method(Some(NAME), session, Some(PROPERTIES), "Get", &(SESSION, name)).await {
+            Ok(answer) => Ok(Some(answer.body().deserialize()?)),
+            Err(zbus::Error::MethodError(error, ..)) if GONE.contains(&error.as_str()) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -190,4 +280,46 @@ async fn inhibitor(bus: &Connection) -> Option<Inhibitor> {
 
 fn timed_out() -> zbus::Error {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn absent() -> zbus::Result<&'static str> {
+        Err(zbus::Error::Failure("nobody is there".to_owned()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bus_that_comes_later_is_found_less_and_less_soon_and_none_is_given_up() {
+        let mut moments = Vec::new();
+        let began = Instant::now();
+        let found = look_for(false, || {
+            moments.push(began.elapsed().as_secs());
+            ready(if moments.len() < 12 { absent() } else { Ok("logind") })
+        });
+        assert_eq!(found.await, Some("logind"));
+        assert_eq!(moments, [0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 811, 1_111]);
+
+        let began = Instant::now();
+        let mut tries = 0;
+        let never = || {
+            tries += 1;
+            ready(absent())
+        };
+        assert_eq!(look_for(false, never).await, None);
+        let took = began.elapsed();
+        assert!(took >= LONGEST_SEARCH && took < LONGEST_SEARCH + LONGEST_PAUSE, "{took:?}");
+        assert!(tries < 30, "{tries}");
+
+        // One that was there comes back, even after a day.
+        let began = Instant::now();
+        let day = Duration::from_secs(24 * 3_600);
+        let late = || ready(if began.elapsed() < day { absent() } else { Ok("logind") });
+        assert_eq!(look_for(true, late).await, Some("logind"));
+    }
 }

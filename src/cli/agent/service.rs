@@ -85,7 +85,7 @@ impl Run {
 }
 
 pub(super) fn install(options: &Install, settings: &Settings, output: Output) -> Result<(), Failure> {
-    super::lock_after(&options.lock, &settings.config()?.agent)?;
+    super::check(&options.lock, settings)?;
     let files = system::files(&Run::of(&options.lock, settings)?, &settings.places);
     let enable = system::enable(&files);
     if options.print {

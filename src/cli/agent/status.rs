@@ -9,7 +9,9 @@ use super::super::settings::Settings;
 use super::super::{runtime, times, via_agent};
 use super::unreachable;
 use crate::agent_client::CallError;
-use crate::agent_client::protocol::{Client, HeldCache, LockReason, NextRefresh, State, Status};
+use crate::agent_client::protocol::{
+    Client, ConfigStatus, HeldCache, LockReason, NextRefresh, State, Status,
+};
 use crate::time::{Clock as _, SystemClock, UnixTime};
 
 /// How often a person sees it anew.
@@ -64,6 +66,7 @@ fn in_words(status: &Status, now: UnixTime) -> String {
     let mut lines = vec![
         format!("{STRONG}{}{STRONG:#}, process {}, {state}, up {up}", printable(&status.agent), status.pid),
         format!("{FAINT}socket{FAINT:#}    {}", printable(&status.socket)),
+        of_config(&status.config),
         format!(
             "{FAINT}requests{FAINT:#}  {} for tokens: {} cached, {} refreshed; {} renewed ahead, {} failed",
             counters.token_requests,
@@ -116,6 +119,18 @@ fn in_words(status: &Status, now: UnixTime) -> String {
         lines.push(table(&headings, &rows(&status.clients, row)));
     }
     lines.join("\n")
+}
+
+fn of_config(config: &ConfigStatus) -> String {
+    let text = format!("{FAINT}config{FAINT:#}    {}", printable(&config.path));
+    match (&config.problem, &config.hint) {
+        (Some(problem), hint) => format!(
+            "{text}, {STRONG}not as it is now{STRONG:#}: {}\n          {FAINT}hint: {}{FAINT:#}",
+            printable(problem),
+            printable(hint.as_deref().unwrap_or("tokenkeep doctor"))
+        ),
+        (None, _) => text,
+    }
 }
 
 const fn locked_because(reason: Option<LockReason>) -> &'static str {
@@ -178,6 +193,18 @@ mod tests {
             next_refreshes: vec![next],
             ..Status::default()
         };
+        let problem = Some("/c/config.toml, line 1, column 2: \u{1b}[2J".to_owned());
+        let config = ConfigStatus {
+            path: "/c/config.toml".to_owned(),
+            problem,
+            hint: Some("correct it".to_owned()),
+            read_at: 0,
+        };
+        let broken = in_words(&Status { config, ..status.clone() }, UnixTime::from_seconds(1_000));
+        let broken = anstream::adapter::strip_str(&broken).to_string();
+        let line =
+            "config    /c/config.toml, not as it is now: /c/config.toml, line 1, column 2: \u{fffd}[2J\n";
+        assert!(broken.contains(line) && broken.contains("hint: correct it\n"), "{broken}");
         let text = in_words(&status, UnixTime::from_seconds(1_000));
         let text = anstream::adapter::strip_str(&text).to_string();
         assert!(text.starts_with("tokenkeep/0.1.0, process 0, unlocked, up 1:01\n"), "{text}");

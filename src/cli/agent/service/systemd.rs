@@ -92,6 +92,7 @@ fn service(run: &Run) -> String {
          [Service]\n\
          Type=notify\n\
          ExecStart={command}\n\
+         ExecReload=kill -HUP $MAINPID\n\
          {variables}Restart=on-failure\n\
          {HARDENING}\n\
          [Install]\n\
