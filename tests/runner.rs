@@ -35,6 +35,7 @@ mod dead_grant;
 mod doctor;
 mod doctor_agent;
 mod doctor_clients;
+mod doctor_config;
 mod examples;
 mod explain;
 mod faults;

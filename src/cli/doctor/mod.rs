@@ -22,6 +22,7 @@ pub(super) fn run(arguments: &Doctor, settings: &Settings, output: Output) -> Re
     options.disable_instance_discovery = settings.disable_instance_discovery;
     options.storage = settings.cache.storage;
     options.offline = arguments.offline;
+    options.config = settings.config_file.clone();
     let mut examination = examine(&options);
     let mut outcomes = Vec::new();
     if !output.is_json() {

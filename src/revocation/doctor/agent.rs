@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::catalogue as sign;
 use super::repair::{Repair, Work};
 use super::{ExaminationOptions, Finding};
-use crate::agent_client::protocol::{self, Hello, State};
+use crate::agent_client::protocol::{self, ConfigStatus, Hello, State};
 use crate::agent_client::{AgentClient, AskError, CallError, socket_path};
 
 /// It answers this without any work; who takes so long answers nothing.
@@ -27,6 +27,8 @@ pub struct AgentSurvey {
     pub socket: PathBuf,
     /// How it is.
     pub state: AgentState,
+    /// By which file of the user's choices it goes, if it tells.
+    pub config: Option<ConfigStatus>,
 }
 
 /// How an agent is.
@@ -62,16 +64,24 @@ impl AgentSurvey {
     /// Looks at the socket, and asks who is there.
     pub(super) fn of(options: &ExaminationOptions) -> Self {
         let client = AgentClient::at(socket_path(&options.places.state));
-        let state = if std::env::var_os("TOKENKEEP_NO_AGENT").is_some_and(|value| !value.is_empty()) {
-            AgentState::LeftOut
+        let (state, config) = if std::env::var_os("TOKENKEEP_NO_AGENT").is_some_and(|value| !value.is_empty())
+        {
+            (AgentState::LeftOut, None)
         } else {
             AgentState::of(&client)
         };
-        Self { socket: client.socket().to_owned(), state }
+        Self { socket: client.socket().to_owned(), state, config }
     }
 
     pub(super) const fn is_left_over(&self) -> bool {
         matches!(self.state, AgentState::LeftOver)
+    }
+
+    /// What is wrong with the file as the agent found it, which may be another one than ours.
+    pub(super) fn config_finding(&self) -> Option<Finding> {
+        let ConfigStatus { path, problem, hint, .. } = self.config.as_ref()?;
+        let finding = Finding::new(&sign::AGENT_CONFIG_OLDER, path.clone()).detail(problem.clone()?);
+        Some(finding.fix(hint.clone()?))
     }
 
     pub(super) fn finding(&self) -> Option<Finding> {
@@ -116,17 +126,24 @@ fn is_named() -> bool {
 }
 
 impl AgentState {
-    fn of(client: &AgentClient) -> Self {
+    fn of(client: &AgentClient) -> (Self, Option<ConfigStatus>) {
         match client.is_there() {
             Ok(true) => {}
-            Ok(false) => return Self::Absent,
-            Err(error) => return Self::refused(&error),
+            Ok(false) => return (Self::Absent, None),
+            Err(error) => return (Self::refused(&error), None),
         }
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return Self::Silent { detail: error.to_string(), pid: None },
+            Err(error) => return (Self::Silent { detail: error.to_string(), pid: None }, None),
         };
-        runtime.block_on(Self::ask(client))
+        runtime.block_on(async {
+            let state = Self::ask(client).await;
+            let config = match &state {
+                Self::Answers(_) => timeout(PATIENCE, client.status()).await.ok().and_then(Result::ok),
+                _ => None,
+            };
+            (state, config.map(|status| status.config))
+        })
     }
 
     async fn ask(client: &AgentClient) -> Self {

@@ -65,6 +65,8 @@ signs! {
         "an account lacks fields without which Python does not list it, or finds none by name"
     ACCOUNT_WITHOUT_REFRESH_TOKEN "account-without-refresh-token" Note
         "an account has no refresh token, so its tool will ask for a sign-in"
+    AGENT_CONFIG_OLDER "agent-config-older" Warning
+        "the agent does not go by config.toml as it is now, because that cannot be used"
     AGENT_LOCKED "agent-locked" Note
         "the agent is locked, so programs get no token until somebody unlocks it"
     AGENT_OTHER_VERSION "agent-other-version" Warning
@@ -103,6 +105,18 @@ signs! {
         "one client has several entries: every refresh of Node's fails"
     CLOCK_SKEW "clock-skew" Problem
         "this machine's clock is wrong: tokens look expired, or seem to come from the future"
+    CONFIG_FOREIGN "config-foreign-owner" Problem
+        "config.toml belongs to another user, so no agent and no front door starts"
+    CONFIG_MALFORMED "config-malformed" Problem
+        "something in config.toml cannot be understood, so no agent and no front door starts"
+    CONFIG_OPEN "config-mode-open" Problem
+        "other users may write config.toml, so no agent and no front door starts"
+    CONFIG_NO_FILE "config-not-a-file" Problem
+        "in config.toml's place is something that cannot be one, so no agent and no front door starts"
+    CONFIG_UNKNOWN_WORD "config-unknown-word" Problem
+        "config.toml has a word that this version does not know, so no agent and no front door starts"
+    CONFIG_UNREADABLE "config-unreadable" Problem
+        "config.toml cannot be read, so no agent and no front door starts"
     CREDENTIAL_TYPE_MISSPELLED "credential-type-misspelled" Warning
         "a credential type is missing or misspelled, so libraries pass over the entry"
     CREDENTIAL_TYPE_UNKNOWN "credential-type-unknown" Note

@@ -1,4 +1,4 @@
-//! What caches stand on: agent, keyring, vault, clock, proxies, the way to the authority.
+//! What caches stand on: agent, `config.toml`, keyring, vault, clock, proxies, the way to the authority.
 
 use std::time::{Duration, Instant};
 
@@ -124,6 +124,9 @@ pub(super) struct Surroundings {
 impl Surroundings {
     pub(super) fn findings(&self, options: &ExaminationOptions, found: &mut Vec<Finding>) {
         found.extend(self.agent.finding());
+        found.extend(self.agent.config_finding());
+        #[cfg(feature = "cli")]
+        found.extend(super::config::finding(&options.config));
         found.extend(self.of_keyring(options));
         found.extend(self.of_vault());
         for name in &self.proxies.malformed {

@@ -7,6 +7,8 @@
 mod agent;
 mod caches;
 mod catalogue;
+#[cfg(feature = "cli")]
+mod config;
 mod machine;
 mod repair;
 
@@ -18,6 +20,8 @@ use std::time::Duration;
 use super::inventory::{Survey, VaultSurvey, survey};
 use super::memory::Memory;
 use crate::cloud::Authority;
+#[cfg(feature = "cli")]
+use crate::config::ConfigFile;
 use crate::document::EntryPlace;
 use crate::error::CacheError;
 use crate::options::Storage;
@@ -50,6 +54,9 @@ pub struct ExaminationOptions {
     pub network_wait: Duration,
     /// The moment at which tokens count as expired.
     pub now: UnixTime,
+    /// What the agent and the front doors go by.
+    #[cfg(feature = "cli")]
+    pub(crate) config: ConfigFile,
 }
 
 impl ExaminationOptions {
@@ -57,6 +64,8 @@ impl ExaminationOptions {
     #[must_use]
     pub fn new(places: Places, now: UnixTime) -> Self {
         Self {
+            #[cfg(feature = "cli")]
+            config: ConfigFile::usual(&places.config),
             places,
             authority: Authority::public(),
             disable_instance_discovery: false,
