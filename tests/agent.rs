@@ -1,7 +1,7 @@
 //! One agent for all processes of a user: the same answers, fewer requests, and nobody in between.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -600,6 +600,38 @@ fn sigterm_waits_for_what_the_provider_still_owes_and_saves_it() {
     assert_eq!(code, Some(0), "{said}");
     assert!(world.scopes().iter().any(|scopes| scopes.contains("User.Read")), "{:?}", world.scopes());
     assert!(!world.agent_socket().exists());
+}
+
+#[test]
+fn an_agent_of_another_version_is_done_without_and_says_which_it_is() {
+    let world = World::plaintext();
+    world.login(USER_ONE, &[]);
+    // An older client finds an agent that has left its version behind,
+    let socket = world.agent_socket();
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    std::fs::set_permissions(socket.parent().unwrap(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
+    let newer = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut asked = [0; 4_096];
+        let length = stream.read(&mut asked).unwrap();
+        let body = json!({"error": {"kind": "unsupported", "message": "this agent speaks 2 and later"}});
+        let body = body.to_string();
+        write!(stream, "HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        String::from_utf8_lossy(&asked[..length]).into_owned()
+    });
+    let answer = world.run(&["token", "--scope", SCOPE, "--json"]).ok().json();
+    assert_eq!(answer["source"], "cache");
+    assert!(newer.join().unwrap().starts_with("POST /v1/token "));
+    std::fs::remove_file(&socket).unwrap();
+
+    // and a newer client one that has not come to it.
+    let agent = Agent::of(&world);
+    let refused = agent.get("/v2/token");
+    assert_eq!((refused.status, refused.kind()), (404, "unsupported"));
+    let hint = refused.body["error"]["hint"].as_str().unwrap();
+    assert!(hint.contains("speaks version 1"), "{hint}");
+    assert_eq!(agent.get("/v1/hello").ok()["protocol"], 1);
 }
 
 #[test]

@@ -82,6 +82,13 @@ fn knowing(world: &World, args: &[&str], passphrase: &str) -> Run {
     done
 }
 
+/// How many kB of the process are never written to the swap.
+fn kept_in_memory(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+    locked.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 #[test]
 fn a_vaults_passphrase_opens_the_agent_and_neither_it_nor_the_key_outlives_a_lock() {
     let world = with_a_passphrase();
@@ -100,6 +107,7 @@ fn a_vaults_passphrase_opens_the_agent_and_neither_it_nor_the_key_outlives_a_loc
     ];
     let before = found_in(agent.pid(), &secrets);
     assert!(before.contains("access token") && before.contains("data key"), "{before:?}");
+    assert!(kept_in_memory(agent.pid()) > 0, "the key stays out of the swap");
 
     world.run(&["agent", "lock"]).ok();
     assert_eq!(found_in(agent.pid(), &secrets), BTreeSet::new());

@@ -147,12 +147,15 @@ fn who_listens_and_answers_nothing_is_named_within_bounded_time() {
 #[test]
 fn an_agent_of_another_version_is_told() {
     let world = World::plaintext();
-    let socket = place(&world, "other", 0o700);
-    let hello = json!({"protocol": 2, "agent": "tokenkeep/99.0.0", "pid": 7, "state": "dozing"}).to_string();
-    listen(&socket, format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{hello}", hello.len()));
-    let told = doctor(&world, &["--json"], &[("TOKENKEEP_SOCK", &socket)]).exits(1);
-    let told = finding(&told, "agent-other-version");
-    assert!(told["detail"].as_str().unwrap().contains("tokenkeep/99.0.0"), "{told:#}");
+    let ours = concat!("tokenkeep/", env!("CARGO_PKG_VERSION"));
+    for (name, agent, protocol) in [("newer", "tokenkeep/99.0.0", 1), ("ahead", ours, 2)] {
+        let socket = place(&world, name, 0o700);
+        let hello = json!({"protocol": protocol, "agent": agent, "pid": 7, "state": "dozing"}).to_string();
+        listen(&socket, format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{hello}", hello.len()));
+        let told = doctor(&world, &["--json"], &[("TOKENKEEP_SOCK", &socket)]).exits(1);
+        let told = finding(&told, "agent-other-version");
+        assert!(told["detail"].as_str().unwrap().contains(agent), "{told:#}");
+    }
 }
 
 #[test]

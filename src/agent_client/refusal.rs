@@ -504,7 +504,12 @@ mod tests {
     #[test]
     fn a_client_does_by_itself_what_the_agent_has_no_way_to_but_never_goes_round_a_lock() {
         for (kind, may) in [
+            ("busy", true),
+            ("ending", true),
+            ("internal", true),
+            ("malformed", true),
             ("other_home", true),
+            ("unsupported", true),
             ("vault_locked", true),
             ("cache_locked", true),
             ("cache_timeout", false),
