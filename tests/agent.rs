@@ -178,18 +178,21 @@ fn requests_that_differ_in_anything_do_not_share_an_answer() {
 fn a_refusal_is_remembered_for_that_very_request_alone() {
     let world = with_two_accounts();
     let agent = Agent::of(&world);
-    let [others @ .., (_, refused)] = different_questions();
+    let [others @ .., (_, one)] = different_questions();
+    let (_, of_other_tenant) = others[1].clone();
     for (name, members) in others {
+        // The other account is of the other tenant.
+        let refused = if name == "account" { &of_other_tenant } else { &one };
         world.emulator.script(Script::once(Answer::Error(ErrorAnswer::aadsts(70011))).kind(REFRESH));
-        assert_eq!(agent.token(&world, &refused).kind(), "authentication_failed", "{name}");
-        assert_eq!(agent.token(&world, &refused).kind(), "authentication_failed", "without asking again");
+        assert_eq!(agent.token(&world, refused).kind(), "authentication_failed", "{name}");
+        assert_eq!(agent.token(&world, refused).kind(), "authentication_failed", "without asking again");
         assert_eq!(agent.token(&world, &members).ok()["found"], "refresh", "{name}");
     }
     assert_eq!(world.emulator.count(REFRESH), 10);
-    assert_eq!(agent.token(&world, &refused).kind(), "authentication_failed");
+    assert_eq!(agent.token(&world, &one).kind(), "authentication_failed");
     // Whatever changes the cache may change the answer.
     world.login(USER_ONE, &[]);
-    assert_eq!(agent.token(&world, &refused).ok()["found"], "refresh");
+    assert_eq!(agent.token(&world, &one).ok()["found"], "refresh");
 }
 
 #[test]

@@ -42,6 +42,8 @@ fn the_units_are_ones_that_systemd_takes_and_finds_little_fault_with() {
         world.cache
     );
     assert!(service.contains(&expected), "{service}");
+    // What a manager gives anyway here.
+    assert!(service.contains("\nLimitMEMLOCK=8M\n"), "{service}");
     assert!(service.contains("\nExecReload=kill -HUP $MAINPID\n"), "{service}");
 
     let mut security = Command::new("systemd-analyze");
@@ -141,6 +143,7 @@ pid=$(systemctl --user show --property=MainPID --value tokenkeep-agent.service)
 say pid echo "$pid"
 say sandbox grep -hE '^(Umask|NoNewPrivs|Seccomp):' "/proc/$pid/status"
 say core grep -h '^Max core' "/proc/$pid/limits"
+say unit systemctl --user show tokenkeep-agent.service
 say locked tk agent lock --json
 say refused tk token --store vault --scope "$GRAPH" --json
 say unlocked tk agent unlock --json
@@ -208,6 +211,22 @@ fn a_users_manager_runs_it_in_its_sandbox_with_everything_that_it_needs() {
     assert_eq!(status["counters"]["refreshes"], 3, "{status}");
     assert!(status["socket"].as_str().unwrap().ends_with("/tokenkeep/agent.sock"));
     assert_eq!(said("sandbox"), "Umask:\t0077 NoNewPrivs:\t1 Seccomp:\t2");
+    // What the manager made of lines that a process itself shows nothing of.
+    let unit = said("unit");
+    for setting in [
+        "LockPersonality=yes",
+        "MemoryDenyWriteExecute=yes",
+        "MemorySwapMax=0",
+        "RestrictNamespaces=yes",
+        "RestrictRealtime=yes",
+        "RestrictSUIDSGID=yes",
+        "SystemCallArchitectures=native",
+        "SystemCallErrorNumber=1",
+        "Restart=on-failure",
+        "Type=notify",
+    ] {
+        assert!(unit.split(' ').any(|shown| shown == setting), "{setting}: {unit}");
+    }
     assert_eq!(said("core").split_whitespace().filter(|word| *word == "0").count(), 2);
     assert_eq!(json("locked")["state"], "locked");
     assert_eq!(json("refused")["error"]["kind"], "locked");
