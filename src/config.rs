@@ -140,11 +140,14 @@ impl ConfigFile {
     /// What it says; the defaults where there is none and need not be.
     ///
     /// # Errors
-    /// A [`ConfigError`].
+    /// A [`ConfigError`]. That a link leads to nothing is [`ConfigError::Io`]: whoever made it has a file.
     pub(crate) fn read(&self) -> Result<Config, ConfigError> {
+        let leads_to_nothing = |path: &Path| path.is_symlink() && !path.exists();
         match Config::read(&self.path) {
             Err(ConfigError::Io { source, .. })
-                if source.kind() == io::ErrorKind::NotFound && !self.is_named =>
+                if source.kind() == io::ErrorKind::NotFound
+                    && !self.is_named
+                    && !self.path.ancestors().any(leads_to_nothing) =>
             {
                 Ok(Config::default())
             }
@@ -351,6 +354,20 @@ mod tests {
         assert!(matches!(Config::read(&path), Err(ConfigError::TooLarge { .. })));
         fs::write(&path, b"# \xff").unwrap();
         assert!(matches!(Config::read(&path), Err(ConfigError::Io { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_leads_to_nothing_is_no_file_that_nobody_wrote() {
+        let folder = tempfile::tempdir().unwrap();
+        let usual = ConfigFile::usual(folder.path());
+        let link = |to: &Path| std::os::unix::fs::symlink("elsewhere", to).unwrap();
+        link(usual.path().parent().unwrap());
+        assert!(matches!(usual.read(), Err(ConfigError::Io { .. })));
+        fs::create_dir(folder.path().join("elsewhere")).unwrap();
+        assert_eq!(usual.read().unwrap(), Config::default());
+        link(usual.path());
+        assert!(matches!(usual.read(), Err(ConfigError::Io { .. })));
     }
 
     #[cfg(unix)]

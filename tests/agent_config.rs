@@ -95,8 +95,10 @@ fn no_yes_of_a_person_beats_a_rule_that_denies_by_now() {
         || world.run(&["agent", "consent", "--json"]).ok().json()["remembered"].as_array().unwrap().len();
     assert_eq!(remembered(), 1);
 
-    write(&file, &format!("{DENY_GRAPH}{ASK_FOR_GRAPH}"));
-    until_it_is(403, &agent, &world, GRAPH);
+    // What nobody is asked about shows when the file is read.
+    let deny_both = format!("{DENY_GRAPH}{ASK_FOR_GRAPH}[[policy.rule]]\naction = 'deny'\nscope = '{SCOPE}'");
+    write(&file, &deny_both);
+    until_it_is(403, &agent, &world, SCOPE);
     world.run(&["token", "--scope", GRAPH]).exits(9).says("the rule in line 2");
     assert_eq!(remembered(), 1);
     write(&file, ASK_FOR_GRAPH);
@@ -107,7 +109,7 @@ fn no_yes_of_a_person_beats_a_rule_that_denies_by_now() {
     // Somebody is being asked when the rule is written.
     world.run(&["agent", "consent", "forget", "--all"]).ok();
     let (token, id) = ask();
-    write(&file, &format!("{DENY_GRAPH}[[policy.rule]]\naction = 'deny'\nscope = '{SCOPE}'"));
+    write(&file, &deny_both);
     until_it_is(403, &agent, &world, SCOPE);
     world.run(&["agent", "consent", "allow", &id]).ok();
     let denied = token.wait_with_output().unwrap();

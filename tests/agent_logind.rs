@@ -263,6 +263,8 @@ fn who_does_not_want_that_is_not_locked() {
 #[test]
 fn a_session_that_is_locked_already_locks_an_agent_that_starts_and_not_one_that_somebody_unlocks() {
     let world = World::plaintext();
+    let file = world.places().config.join("tokenkeep").join("config.toml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     let mut logind = Logind::of(&world);
     logind.tell("hint 2 true");
     logind.tell("hint 1 true");
@@ -282,12 +284,10 @@ fn a_session_that_is_locked_already_locks_an_agent_that_starts_and_not_one_that_
         logind.tell("asked 2");
         assert_eq!(agent.status()["state"], "unlocked", "whoever unlocks it means it");
         // Nor does it lock when it begins to listen once more, unless another one is locked by then.
-        logind.tell("down");
-        logind.tell("up");
-        logind.tell(&format!("session 1 {}", getuid().as_raw()));
-        logind.tell("hint 1 true");
-        logind.wait_for_inhibitors(1);
-        logind.tell("session 2 54321");
+        for (text, inhibitors) in [("[agent]\nlock_on_suspend = false\n", 0), ("", 1)] {
+            std::fs::write(&file, text).unwrap();
+            logind.wait_for_inhibitors(inhibitors);
+        }
         logind.tell("asked 2");
         assert_eq!(agent.status()["state"], "unlocked", "it is the same session");
         logind.tell("down");
