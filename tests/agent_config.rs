@@ -56,7 +56,8 @@ fn a_rule_holds_from_when_it_is_written_to_when_it_is_taken_back() {
     until_it_is(403, &agent, &world, GRAPH);
     assert_eq!(status_of(&agent, &world, SCOPE), 200);
     world.run(&["token", "--scope", GRAPH]).exits(9).says("hint: change").says("at once");
-    assert_eq!(agent.status()["config"]["path"], json!(file));
+    let config = &agent.status()["config"];
+    assert_eq!((&config["path"], &config["is_watched"]), (&json!(file), &json!(true)));
     write(&file, "");
     until_it_is(200, &agent, &world, GRAPH);
     // Written over instead of replaced, behind a link.
@@ -244,6 +245,27 @@ fn a_hang_up_has_it_read_what_no_system_tells_of() {
     agent.signal(Signal::HUP);
     until_it_is(403, &agent, &world, GRAPH);
     assert_eq!(agent.status()["pid"], json!(pid));
+}
+
+#[test]
+fn where_the_system_tells_nothing_that_is_told_and_a_hang_up_helps() {
+    let world = signed_in();
+    let command = world.command(&["agent"]);
+    let mut alone = Command::new("unshare");
+    let script = "echo 0 >/proc/sys/user/max_inotify_instances; exec \"$@\"";
+    alone.args(["--user", "--map-root-user", "sh", "-c", script, "sh"]);
+    alone.arg(command.get_program()).args(command.get_args()).env_clear();
+    alone.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let agent = Agent::start(alone.env("PATH", "/usr/bin:/bin"), &world.agent_socket());
+    assert_eq!(agent.status()["config"]["is_watched"], json!(false));
+    assert!(world.run(&["agent", "status"]).ok().stdout.contains(", not watched: "));
+    let doctor = world.run(&["doctor", "--offline", "--json"]).exits(1).json();
+    let findings = doctor["findings"].as_array().unwrap();
+    let found = findings.iter().find(|finding| finding["id"] == "agent-config-unwatched").unwrap();
+    assert_eq!(found["fix"], json!(format!("after a change: kill -HUP {}", agent.pid())));
+    write(&file(&world), DENY_GRAPH);
+    agent.signal(Signal::HUP);
+    until_it_is(403, &agent, &world, GRAPH);
 }
 
 #[test]

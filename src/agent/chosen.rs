@@ -43,6 +43,7 @@ pub(crate) struct Chosen {
 #[derive(Debug)]
 struct Told {
     read_at: UnixTime,
+    is_watched: bool,
     problem: Option<Problem>,
 }
 
@@ -54,7 +55,7 @@ struct Problem {
 
 impl Chosen {
     pub(crate) fn new(file: ConfigFile, given: Given, config: Config, now: UnixTime) -> Self {
-        Self::with(file, given, given.and(config), Told { read_at: now, problem: None })
+        Self::with(file, given, given.and(config), Told { read_at: now, is_watched: true, problem: None })
     }
 
     /// For an agent that has to be there although the file cannot be used: it allows nothing, and locks
@@ -68,7 +69,7 @@ impl Chosen {
     ) -> Self {
         let (lock_after, lock_on) = before;
         let policy = Policy::that_allows_nothing(error.to_string());
-        let told = Told { read_at: now, problem: Some(Problem::of(error)) };
+        let told = Told { read_at: now, is_watched: true, problem: Some(Problem::of(error)) };
         Self::with(file, given, InForce { lock_after, lock_on, policy }, told)
     }
 
@@ -98,6 +99,7 @@ impl Chosen {
         ConfigStatus {
             path: self.file.path().display().to_string(),
             read_at: told.read_at.seconds(),
+            is_watched: told.is_watched,
             problem: problem.map(|problem| problem.message.clone()),
             hint: problem.map(|problem| problem.hint.clone()),
         }
@@ -111,6 +113,7 @@ impl Chosen {
         let watcher = watcher.and_then(|watcher| watcher.add_file(self.file.path()).map(|()| watcher));
         if let Err(error) = &watcher {
             tracing::warn!(%error, "changes of config.toml go unnoticed until SIGHUP");
+            self.told().is_watched = false;
         }
         let mut hang_ups = HangUps::from_now_on();
         loop {
@@ -128,7 +131,9 @@ impl Chosen {
         let Some(read) = self.file.read_anew(news).await else { return };
         match read {
             Ok(config) => {
-                *self.told() = Told { read_at: now, problem: None };
+                let mut told = self.told();
+                (told.read_at, told.problem) = (now, None);
+                drop(told);
                 self.take(self.given.and(config));
             }
             Err(error) => self.go_on(&error),

@@ -412,6 +412,8 @@ pub struct ConfigStatus {
     pub path: String,
     /// When the agent read what it goes by, in seconds since 1970.
     pub read_at: i64,
+    /// Whether the system tells the agent of changes; else SIGHUP has to.
+    pub is_watched: bool,
     /// Why it does not go by what is there now, but by what was there before; `null` if it does.
     pub problem: Option<String>,
     /// The next step then.

@@ -129,7 +129,10 @@ fn of_config(config: &ConfigStatus) -> String {
             printable(problem),
             printable(hint.as_deref().unwrap_or("tokenkeep doctor"))
         ),
-        (None, _) => text,
+        (None, _) if config.is_watched || config.path.is_empty() => text,
+        (None, _) => {
+            format!("{text}, {STRONG}not watched{STRONG:#}: a change holds once the agent gets SIGHUP")
+        }
     }
 }
 
@@ -194,12 +197,11 @@ mod tests {
             ..Status::default()
         };
         let problem = Some("/c/config.toml, line 1, column 2: \u{1b}[2J".to_owned());
-        let config = ConfigStatus {
-            path: "/c/config.toml".to_owned(),
-            problem,
-            hint: Some("correct it".to_owned()),
-            read_at: 0,
-        };
+        let config = ConfigStatus { path: "/c/config.toml".to_owned(), ..ConfigStatus::default() };
+        let unwatched = Status { config: config.clone(), ..status.clone() };
+        let unwatched = in_words(&unwatched, UnixTime::from_seconds(1_000));
+        assert!(unwatched.contains("not watched"), "{unwatched}");
+        let config = ConfigStatus { problem, hint: Some("correct it".to_owned()), ..config };
         let broken = in_words(&Status { config, ..status.clone() }, UnixTime::from_seconds(1_000));
         let broken = anstream::adapter::strip_str(&broken).to_string();
         let line =

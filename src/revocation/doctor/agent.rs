@@ -79,9 +79,20 @@ impl AgentSurvey {
 
     /// What is wrong with the file as the agent found it, which may be another one than ours.
     pub(super) fn config_finding(&self) -> Option<Finding> {
-        let ConfigStatus { path, problem, hint, .. } = self.config.as_ref()?;
-        let finding = Finding::new(&sign::AGENT_CONFIG_OLDER, path.clone()).detail(problem.clone()?);
-        Some(finding.fix(hint.clone()?))
+        let ConfigStatus { path, is_watched, problem, hint, .. } = self.config.as_ref()?;
+        match (problem, hint, &self.state) {
+            (Some(problem), Some(hint), _) => Some(
+                Finding::new(&sign::AGENT_CONFIG_OLDER, path.clone())
+                    .detail(problem.clone())
+                    .fix(hint.clone()),
+            ),
+            // one of an older version says nothing of its file
+            (_, _, AgentState::Answers(hello)) if !is_watched && !path.is_empty() => Some(
+                Finding::new(&sign::AGENT_CONFIG_UNWATCHED, path.clone())
+                    .fix(format!("after a change: kill -HUP {}", hello.pid)),
+            ),
+            _ => None,
+        }
     }
 
     pub(super) fn finding(&self) -> Option<Finding> {

@@ -67,6 +67,8 @@ signs! {
         "an account has no refresh token, so its tool will ask for a sign-in"
     AGENT_CONFIG_OLDER "agent-config-older" Warning
         "the agent does not go by config.toml as it is now, because that cannot be used"
+    AGENT_CONFIG_UNWATCHED "agent-config-unwatched" Warning
+        "the agent is not told of changes of config.toml, so they do not hold at once"
     AGENT_LOCKED "agent-locked" Note
         "the agent is locked, so programs get no token until somebody unlocks it"
     AGENT_OTHER_VERSION "agent-other-version" Warning
