@@ -2,6 +2,8 @@
 
 #[cfg(feature = "cli")]
 pub(crate) mod ending;
+#[cfg(all(feature = "cli", unix))]
+mod peer;
 #[cfg(all(feature = "cli", windows))]
 #[path = "process/windows.rs"]
 mod platform;
@@ -22,18 +24,18 @@ use std::time::Duration;
 #[cfg(all(feature = "cli", unix))]
 use rustix::io::FdFlags;
 
+#[cfg(all(feature = "cli", unix))]
+pub(crate) use self::peer::{Credentials, credentials_of, peer_of};
 #[cfg(all(feature = "cli", windows))]
 pub(crate) use self::platform::{
     ANEW, DETACHED, READY, begin_anew, close_stdout, harden, keep_standard_handles, name_anew, since_boot,
 };
 #[cfg(all(feature = "cli", any(windows, all(test, target_os = "linux"))))]
 pub(crate) use self::program::handle_of;
-#[cfg(all(feature = "cli", unix))]
-pub(crate) use self::program::peer_of;
 #[cfg(all(test, feature = "cli", target_os = "linux"))]
 pub(crate) use self::program::tests::start;
 #[cfg(feature = "cli")]
-pub(crate) use self::program::{FileId, Handle, HandleId, Program, Stands, lives, look_at, runs};
+pub(crate) use self::program::{FileId, Handle, Program, Stands, lives, look_at, runs};
 #[cfg(feature = "cli")]
 pub(crate) use self::resident::let_go_of_idle_code;
 

@@ -1,14 +1,18 @@
 //! Programs that asked before: to look at one and at what started it takes two dozen system calls, to
-//! recognise it four.
+//! recognise it three.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::process::{self, FileId, HandleId, Program};
+use crate::process::{self, FileId, Handle};
 
 use super::peer::Peer;
+use super::seen::Seen;
 
 /// Programs that ask again and again are few.
 const MOST: usize = 16;
+
+/// Of this process.
+pub(super) static KNOWN: Acquaintances = Acquaintances::new();
 
 /// The latest last.
 #[derive(Debug)]
@@ -16,61 +20,69 @@ pub(super) struct Acquaintances(Mutex<Vec<Acquaintance>>);
 
 #[derive(Clone, Debug)]
 struct Acquaintance {
-    handle: HandleId,
+    pid: i32,
+    /// As long as the process lives nobody else has its number.
+    handle: Arc<Handle>,
     /// The file that ran, which is another one after an `exec`, and differs once it is replaced.
     runs: FileId,
-    seen: Seen,
-}
-
-/// The program at the other end, and what started it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
-    pub(super) program: Option<Program>,
-    pub(super) parent: Option<Program>,
+    seen: Arc<Seen>,
 }
 
 impl Acquaintances {
-    pub(super) const fn new() -> Self {
+    const fn new() -> Self {
         Self(Mutex::new(Vec::new()))
     }
 
-    pub(super) fn look_at(&self, peer: &Peer) -> Seen {
-        let Some(pid) = peer.pid else { return Seen::default() };
-        let handle = peer.handle.as_deref().and_then(process::Handle::id);
-        if let Some(handle) = handle
+    /// The handle that there is already of whoever connected with this number. To be asked about
+    /// connections in the order in which they were made: an earlier one with the number was another's.
+    #[cfg(unix)]
+    pub(super) fn handle_of(&self, pid: Option<i32>) -> Option<Arc<Handle>> {
+        let pid = pid?;
+        let mut known = self.known();
+        let handle = known.iter().find(|known| known.pid == pid).map(|known| Arc::clone(&known.handle))?;
+        if process::lives(Some(&handle)) {
+            return Some(handle);
+        }
+        known.retain(|known| known.pid != pid);
+        None
+    }
+
+    pub(super) fn look_at(&self, peer: &Peer) -> Arc<Seen> {
+        let Some(pid) = peer.pid else { return Arc::default() };
+        if let Some(handle) = &peer.handle
             && let Some(seen) = self.recognise(pid, handle)
-            && process::lives(peer.handle.as_deref())
+            && process::lives(Some(handle))
         {
             return seen;
         }
-        let program = process::look_at(pid, peer.handle.as_deref());
-        let parent = program.as_ref().and_then(|program| process::look_at(program.parent?, None));
-        let seen = Seen { program, parent };
-        if let Some(handle) = handle {
-            self.remember(handle, &seen);
+        let seen = Arc::new(Seen::of(process::look_at(pid, peer.handle.as_deref())));
+        if let Some(handle) = &peer.handle {
+            self.remember(pid, handle, &seen);
         }
         seen
     }
 
-    fn recognise(&self, pid: i32, handle: HandleId) -> Option<Seen> {
-        let known = self.known().iter().find(|known| known.handle == handle).cloned()?;
-        (process::runs(pid) == Some(known.runs)).then_some(known.seen)
+    fn recognise(&self, pid: i32, handle: &Arc<Handle>) -> Option<Arc<Seen>> {
+        let is_this = |known: &&Acquaintance| Arc::ptr_eq(&known.handle, handle);
+        let (known_runs, seen) =
+            self.known().iter().find(is_this).map(|known| (known.runs, Arc::clone(&known.seen)))?;
+        (process::runs(pid) == Some(known_runs)).then_some(seen)
     }
 
-    fn remember(&self, handle: HandleId, seen: &Seen) {
+    fn remember(&self, pid: i32, handle: &Arc<Handle>, seen: &Arc<Seen>) {
         let mut known = self.known();
-        known.retain(|known| known.handle != handle);
-        let Some(runs) = seen.program.as_ref().filter(|seen| seen.is_certain()).and_then(|seen| seen.file)
-        else {
+        known.retain(|known| known.pid != pid);
+        let certain = seen.program.as_ref().filter(|seen| seen.is_certain());
+        let Some(runs) = certain.and_then(|seen| seen.file).filter(|_| process::lives(Some(handle))) else {
             return;
         };
         if known.len() >= MOST {
             known.remove(0);
         }
-        known.push(Acquaintance { handle, runs, seen: seen.clone() });
+        known.push(Acquaintance { pid, handle: Arc::clone(handle), runs, seen: Arc::clone(seen) });
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Vec<Acquaintance>> {
+    fn known(&self) -> MutexGuard<'_, Vec<Acquaintance>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -102,11 +114,12 @@ mod tests {
         let mut child = process::start(&program, &["-c", "read go; exec /bin/cat"]);
         let peer = peer_of(&child);
         let known = Acquaintances::new();
+        assert!(known.handle_of(peer.pid).is_none());
         let first = known.look_at(&peer);
+        assert!(Arc::ptr_eq(&known.handle_of(peer.pid).unwrap(), peer.handle.as_ref().unwrap()));
         assert_eq!(path(&first), program.display().to_string());
         assert_eq!(known.0.lock().unwrap().len(), 1);
-        known.0.lock().unwrap()[0].seen.parent = None;
-        assert!(known.look_at(&peer).parent.is_none(), "it was recognised, not looked at");
+        assert!(Arc::ptr_eq(&known.look_at(&peer), &first), "it was recognised, not looked at");
 
         // the same process becomes another program
         child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
@@ -120,6 +133,7 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(known.look_at(&peer).program.is_none(), "it has ended");
+        assert!(known.handle_of(peer.pid).is_none());
     }
 
     #[test]
@@ -129,9 +143,9 @@ mod tests {
         fs::copy("/bin/cat", &program).unwrap();
         let mut child = process::start(&program, &[]);
         let (peer, known) = (peer_of(&child), Acquaintances::new());
-        assert!(known.look_at(&peer).program.unwrap().is_certain());
+        assert!(known.look_at(&peer).program.as_ref().unwrap().is_certain());
         fs::remove_file(&program).unwrap();
-        assert!(!known.look_at(&peer).program.unwrap().is_certain());
+        assert!(!known.look_at(&peer).program.as_ref().unwrap().is_certain());
         child.kill().unwrap();
         child.wait().unwrap();
     }

@@ -1,26 +1,22 @@
 //! Who asks: the process at the other end as the system tells, and what it says of itself.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use crate::agent_client::protocol::Behind;
 use crate::policy::Subject;
-use crate::process::{self, FileId, Program, Stands};
+use crate::process::{self, FileId, Program};
 use crate::text::harmless;
 
-use super::acquaintances::{Acquaintances, Seen};
+use super::acquaintances::KNOWN;
 use super::peer::Peer;
+use super::seen::Seen;
 
-/// A name that a program gives itself is kept up to so many characters,
+/// A name that a program gives itself is kept up to so many characters.
 const LONGEST_NAME: usize = 64;
-
-/// and a path up to so many.
-const LONGEST_PATH: usize = 512;
 
 /// Our own program, whose front doors ask for others.
 static OURS: LazyLock<Option<Program>> =
     LazyLock::new(|| process::look_at(i32::try_from(std::process::id()).ok()?, None));
-
-static KNOWN: Acquaintances = Acquaintances::new();
 
 /// The one who asks for a token, as it was when it asked.
 #[derive(Clone, Debug, Default)]
@@ -29,9 +25,8 @@ pub(super) struct Asker {
     pub(super) connected: Option<i32>,
     /// and the one that asks: the child behind a front door, else the same.
     pub(super) pid: Option<i32>,
-    /// What connected, or what our own front door asks for; `None` if nobody can tell any more.
-    pub(super) program: Option<Program>,
-    pub(super) parent: Option<Program>,
+    /// What connected, or what our own front door asks for.
+    pub(super) seen: Arc<Seen>,
     /// What it calls itself, made harmless. It proves nothing.
     pub(super) claimed_name: Option<String>,
     /// The grant through which a front door of ours asks, such as `exec 1a2b3c4d`.
@@ -41,34 +36,34 @@ pub(super) struct Asker {
 impl Asker {
     /// Looks at the peer of a connection.
     pub(super) fn of(peer: &Peer, claimed_name: Option<&str>, behind: Option<&Behind>) -> Self {
-        let Seen { program, parent } = KNOWN.look_at(peer);
+        let seen = KNOWN.look_at(peer);
         let asker = Self {
             connected: peer.pid,
             pid: peer.pid,
             claimed_name: claimed_name.map(|name| harmless(name, LONGEST_NAME)),
-            ..Self::default()
+            seen,
+            grant: None,
         };
         match behind {
             // Anybody can say that; only our own program is believed.
-            Some(behind) if program.as_ref().is_some_and(is_ours) => asker.behind(program, behind),
-            _ => Self { program, parent, ..asker },
+            Some(behind) if asker.seen.program.as_ref().is_some_and(is_ours) => asker.behind(behind),
+            _ => asker,
         }
     }
 
-    fn at(self, program: Option<Program>) -> Self {
-        let parent = program.as_ref().and_then(|program| process::look_at(program.parent?, None));
-        Self { program, parent, ..self }
-    }
-
-    fn behind(self, door: Option<Program>, behind: &Behind) -> Self {
-        let grant = format!("{} {}", harmless(&behind.way, 16), harmless(&behind.grant, 16));
-        let asker = Self { grant: Some(grant), ..self };
+    fn behind(self, behind: &Behind) -> Self {
+        let grant = Some(format!("{} {}", harmless(&behind.way, 16), harmless(&behind.grant, 16)));
         let child = behind.pid.and_then(|pid| process::look_at(i32::try_from(pid).ok()?, None));
         // The system says whose child it is.
-        let child = child.filter(|child| child.parent == asker.pid && asker.pid.is_some());
+        let child = child.filter(|child| child.parent == self.pid && self.pid.is_some());
         match child {
-            Some(child) => Self { pid: Some(child.pid), program: Some(child), parent: door, ..asker },
-            None => asker.at(door),
+            Some(child) => Self {
+                pid: Some(child.pid),
+                seen: Arc::new(Seen::both(Some(child), self.seen.program.clone())),
+                grant,
+                ..self
+            },
+            None => Self { grant, ..self },
         }
     }
 
@@ -79,39 +74,30 @@ impl Asker {
             let program = program.filter(|program| program.is_certain())?;
             Some((program.path.as_ref()?.to_string_lossy().into_owned(), program.file?))
         };
-        let mut files = vec![of(self.program.as_ref())?];
-        if self.program.as_ref().is_some_and(is_ours) {
-            files.push(of(self.parent.as_ref())?);
+        let mut files = vec![of(self.seen.program.as_ref())?];
+        if self.seen.program.as_ref().is_some_and(is_ours) {
+            files.push(of(self.seen.parent.as_ref())?);
         }
         Some(files)
     }
 
     pub(super) fn subject(&self) -> Subject<'_> {
-        Subject::of(self.program.as_ref())
+        Subject::of(self.seen.program.as_ref())
     }
 
     pub(super) fn parent(&self) -> Subject<'_> {
-        Subject::of(self.parent.as_ref())
-    }
-
-    /// The program's path, harmless, and what is odd about it.
-    pub(super) fn executable(&self) -> String {
-        in_words(self.program.as_ref())
-    }
-
-    /// The same of what started it.
-    pub(super) fn started_by(&self) -> Option<String> {
-        self.parent.as_ref().map(|parent| in_words(Some(parent)))
+        Subject::of(self.seen.parent.as_ref())
     }
 
     /// Everything that is known, as one line.
     pub(super) fn in_words(&self) -> String {
-        let mut text = self.executable();
+        let Seen { executable, started_by, parent, .. } = &*self.seen;
+        let mut text = executable.to_string();
         if let Some(pid) = self.pid {
             text.push_str(&format!(" (process {pid})"));
         }
-        if let Some(parent) = &self.parent {
-            text.push_str(&format!(", started by {} (process {})", in_words(Some(parent)), parent.pid));
+        if let (Some(started_by), Some(parent)) = (started_by, parent) {
+            text.push_str(&format!(", started by {started_by} (process {})", parent.pid));
         }
         if let Some(grant) = &self.grant {
             text.push_str(&format!(", through {grant}"));
@@ -120,19 +106,6 @@ impl Asker {
             text.push_str(&format!(", calls itself \"{name}\""));
         }
         text
-    }
-}
-
-fn in_words(program: Option<&Program>) -> String {
-    let Some(path) = program.and_then(|program| program.path.as_ref()) else {
-        return "an unknown program".to_owned();
-    };
-    let path = harmless(&path.to_string_lossy(), LONGEST_PATH);
-    match program.map_or(Stands::Unknown, |program| program.stands) {
-        Stands::Here => path,
-        Stands::Deleted => format!("{path} (replaced or removed since it was started)"),
-        Stands::Elsewhere => format!("{path} (of other files than ours)"),
-        Stands::Unknown => format!("{path} (perhaps)"),
     }
 }
 
@@ -185,7 +158,7 @@ mod tests {
         // This test's program stands in for ours, as it does for the agent's own.
         let asker = Asker::of(&peer(Some(own())), None, Some(&behind(Some(child.id()))));
         assert_eq!(asker.pid, i32::try_from(child.id()).ok());
-        assert!(asker.executable().ends_with("/cat"), "{asker:?}");
+        assert!(asker.seen.executable.ends_with("/cat"), "{asker:?}");
         assert_eq!(asker.grant.as_deref(), Some("exec 1a2b"));
 
         let not_its_child = Asker::of(&peer(Some(own())), None, Some(&behind(Some(1))));

@@ -83,8 +83,9 @@ struct Open {
     id: String,
     /// `None` if the program is not certain: then nobody else's answer will do, and none is kept.
     matter: Option<Matter>,
+    asker: Asker,
+    wanted: Arc<Wanted>,
     asked: Question,
-    username: String,
     /// How long a yes holds, as whoever is asked was told.
     remember: Duration,
     waiting: usize,
@@ -131,7 +132,7 @@ impl Questions {
     ///
     /// # Errors
     /// [`NoConsent`].
-    pub(super) async fn ask(self: &Arc<Self>, asker: &Asker, wanted: &Wanted) -> Result<(), NoConsent> {
+    pub(super) async fn ask(self: &Arc<Self>, asker: &Asker, wanted: &Arc<Wanted>) -> Result<(), NoConsent> {
         self.load().await;
         let matter = Matter::of(asker, wanted);
         let now = self.clock.now();
@@ -183,7 +184,7 @@ impl Questions {
             let kept = open.matter.filter(|_| holds).map(|matter| Remembered {
                 id: open.id,
                 matter,
-                username: open.username,
+                username: open.wanted.username.clone(),
                 allowed: answer.allow,
                 until: until.seconds(),
             });
@@ -279,21 +280,9 @@ impl Questions {
     }
 
     fn note(&self, open: &Open, allowed: bool, who: &str) {
-        let Question { program, started_by, claimed_name, grant, .. } = open.asked.clone();
-        self.journal.note(
-            Note {
-                program,
-                started_by,
-                claimed_name,
-                grant,
-                action: if allowed { "consent_given" } else { "consent_refused" },
-                reason: format!("answered by {who}"),
-                cache: None,
-                account: Some(open.asked.account.home_account_id.clone()),
-                subject: Some(open.asked.scopes.join(" ")),
-            },
-            open.asked.pid,
-        );
+        let action = if allowed { "consent_given" } else { "consent_refused" };
+        let reason = format!("answered by {who}").into();
+        self.journal.note(Note::of(&open.asker, Some(&open.wanted), action, reason), open.asker.pid);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -353,14 +342,20 @@ impl Matter {
 }
 
 impl Open {
-    fn new(matter: Option<Matter>, asker: &Asker, wanted: &Wanted, now: UnixTime, asking: &Asking) -> Self {
+    fn new(
+        matter: Option<Matter>,
+        asker: &Asker,
+        wanted: &Arc<Wanted>,
+        now: UnixTime,
+        asking: &Asking,
+    ) -> Self {
         let id = random_id();
         let shown = |text: &str| harmless(text, LONGEST);
         let asked = Question {
             id: id.clone(),
             pid: asker.pid,
-            program: asker.executable(),
-            started_by: asker.started_by(),
+            program: asker.seen.executable.to_string(),
+            started_by: asker.seen.started_by.as_deref().map(str::to_owned),
             claimed_name: asker.claimed_name.clone(),
             grant: asker.grant.clone(),
             account: crate::agent_client::protocol::Who::new(
@@ -377,8 +372,9 @@ impl Open {
         Self {
             id,
             matter,
+            asker: asker.clone(),
+            wanted: Arc::clone(wanted),
             asked,
-            username: wanted.username.clone(),
             remember: asking.remember,
             waiting: 1,
             until: Instant::now() + asking.timeout,
@@ -478,15 +474,15 @@ mod tests {
         assert!(state.remembered.iter().all(|known| known.until >= 2_000 - 256));
     }
 
-    fn wanted() -> Wanted {
-        Wanted {
+    fn wanted() -> Arc<Wanted> {
+        Arc::new(Wanted {
             cache: "msal.cache".to_owned(),
             client_id: "c".to_owned(),
             home_account_id: "u.t".to_owned(),
             scopes: crate::token::Scopes::new(["a/.default"]).unwrap(),
             tenant: crate::cloud::TenantId::parse("t").unwrap(),
             username: "user.one@contoso.example".to_owned(),
-        }
+        })
     }
 
     fn questions(home: &std::path::Path) -> Arc<Questions> {

@@ -80,8 +80,8 @@ impl Counters {
     pub(super) fn asked(&self, asker: &Asker, got_one: bool) {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get_mut(&asker.connected) {
-            client.executable = asker.executable();
-            client.started_by = asker.started_by();
+            client.executable = asker.seen.executable.to_string();
+            client.started_by = asker.seen.started_by.as_deref().map(str::to_owned);
             client.grant.clone_from(&asker.grant);
             client.refused += u64::from(!got_one);
         }

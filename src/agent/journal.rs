@@ -3,6 +3,7 @@
 //!
 //! What repeats itself is counted. What there was no room for is counted as well, and told.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,8 @@ use crate::store::Places;
 use crate::store::vault::{self, AuditEvent, LockedVault, Unattended};
 use crate::time::{Clock, Deadline, UnixTime};
 
+use super::asker::Asker;
+use super::permit::Wanted;
 use super::session::Session;
 
 /// Different requests that wait to be written; each has some hundred bytes.
@@ -35,15 +38,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// One request by all that makes it different from another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Note {
-    pub(super) program: String,
-    pub(super) started_by: Option<String>,
-    pub(super) claimed_name: Option<String>,
-    pub(super) grant: Option<String>,
-    pub(super) action: &'static str,
-    pub(super) reason: String,
-    pub(super) cache: Option<String>,
-    pub(super) account: Option<String>,
-    pub(super) subject: Option<String>,
+    program: Arc<str>,
+    started_by: Option<Arc<str>>,
+    claimed_name: Option<String>,
+    grant: Option<String>,
+    action: &'static str,
+    reason: Cow<'static, str>,
+    /// `None` if it was not even clear what.
+    wanted: Option<Arc<Wanted>>,
 }
 
 /// How often that was since it was last written.
@@ -191,8 +193,25 @@ impl Waiting {
 const AGENT: &str = concat!("tokenkeep agent ", env!("CARGO_PKG_VERSION"));
 
 impl Note {
+    pub(super) fn of(
+        asker: &Asker,
+        wanted: Option<&Arc<Wanted>>,
+        action: &'static str,
+        reason: Cow<'static, str>,
+    ) -> Self {
+        Self {
+            program: Arc::clone(&asker.seen.executable),
+            started_by: asker.seen.started_by.clone(),
+            claimed_name: asker.claimed_name.clone(),
+            grant: asker.grant.clone(),
+            action,
+            reason,
+            wanted: wanted.cloned(),
+        }
+    }
+
     fn event(&self, since: &Since) -> AuditEvent {
-        let mut actor = self.program.clone();
+        let mut actor = self.program.to_string();
         match since.pids.as_slice() {
             [] => {}
             [pid] => actor.push_str(&format!(" (process {pid})")),
@@ -211,10 +230,13 @@ impl Note {
         if let Some(name) = &self.claimed_name {
             actor.push_str(&format!(", calls itself \"{name}\""));
         }
-        let mut event = AuditEvent::new(since.first, actor, self.action).reason(self.reason.clone());
-        event.cache.clone_from(&self.cache);
-        event.account.clone_from(&self.account);
-        event.subject.clone_from(&self.subject);
+        let mut event =
+            AuditEvent::new(since.first, actor, self.action).reason(self.reason.clone().into_owned());
+        if let Some(wanted) = &self.wanted {
+            event.cache = Some(wanted.cache.clone());
+            event.account = Some(wanted.home_account_id.clone());
+            event.subject = Some(wanted.subject());
+        }
         if since.count > 1 {
             let subject = event.subject.get_or_insert_default();
             let separator = if subject.is_empty() { "" } else { ", " };
@@ -251,18 +273,27 @@ fn into_vault(places: &Places, events: &[AuditEvent], is_locked: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cloud::TenantId;
+    use crate::token::Scopes;
+
+    const WHAT: &str = "a/.default in tenant contoso.example for client c";
 
     fn note(program: &str) -> Note {
         Note {
-            program: program.to_owned(),
-            started_by: Some("/bin/sh".to_owned()),
+            program: program.into(),
+            started_by: Some("/bin/sh".into()),
             claimed_name: Some("me".to_owned()),
             grant: None,
             action: "token_given",
-            reason: "cache".to_owned(),
-            cache: None,
-            account: Some("u.t".to_owned()),
-            subject: Some("a/.default".to_owned()),
+            reason: "cache".into(),
+            wanted: Some(Arc::new(Wanted {
+                cache: "msal.cache".to_owned(),
+                client_id: "c".to_owned(),
+                home_account_id: "u.t".to_owned(),
+                scopes: Scopes::new(["a/.default"]).unwrap(),
+                tenant: TenantId::parse("contoso.example").unwrap(),
+                username: "user".to_owned(),
+            })),
         }
     }
 
@@ -289,14 +320,14 @@ mod tests {
             event.actor,
             "/a (processes 1, 2, 3, 4, 5, 6, 7, 8 and more), started by /bin/sh, calls itself \"me\""
         );
-        assert_eq!((event.at, event.subject.as_deref()), (100, Some("a/.default, 64 times")));
+        assert_eq!((event.at, event.subject.as_deref()), (100, Some(&*format!("{WHAT}, 64 times"))));
         assert_eq!(waiting.next(), None, "nothing came since");
 
         assert!(waiting.note(note("/a"), Some(7), at(200)), "somebody has to wake up for it");
         assert!(!waiting.note(note("/a"), Some(7), at(201)));
         assert_eq!(waiting.next(), Some(at(102 + 900)));
         let events = take(&mut waiting, 1_002);
-        assert_eq!((events[0].at, events[0].subject.as_deref()), (200, Some("a/.default, 2 times")));
+        assert_eq!((events[0].at, events[0].subject.as_deref()), (200, Some(&*format!("{WHAT}, 2 times"))));
         assert!(events[0].actor.starts_with("/a (process 7), "));
         take(&mut waiting, 10_000);
         assert!(waiting.notes.is_empty(), "it is forgotten");

@@ -4,7 +4,7 @@
 //! `shelf` keeps open what that takes, and `renewals` renew before anybody asks, when `ahead` says so.
 //! `socket` is where it listens, `server` what it answers, `session` whether it does: `clocks` and `logind`
 //! lock it, `unlock` says what opens it again, `attempts` how fast that may be tried. `peer` is who is at the
-//! other end, `asker` what is known of it, `permit` whether it may, `consent` and `ask_program` what a person
+//! other end, `seen` and `asker` what is known of it, `permit` whether it may, `consent` and `ask_program` what a person
 //! says to that, `memory` where that rests, `journal` what is kept of it all; `chosen` is what the user chose
 //! for good, as the file has it now. `acquaintances` spare looking at the same program again, and `rest` gives
 //! memory back.
@@ -26,6 +26,7 @@ mod peer;
 mod permit;
 mod renewals;
 mod rest;
+mod seen;
 mod server;
 mod session;
 mod shelf;

@@ -6,6 +6,9 @@ mod platform;
 #[cfg(windows)]
 #[path = "peer/windows.rs"]
 mod platform;
+#[cfg(unix)]
+#[path = "peer/stream.rs"]
+mod stream;
 
 use std::sync::Arc;
 

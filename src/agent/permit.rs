@@ -29,7 +29,7 @@ pub(super) struct Permit {
 }
 
 /// What is asked for, once that is clear.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Wanted {
     pub(super) cache: String,
     pub(super) client_id: String,
@@ -44,7 +44,7 @@ pub(super) struct Wanted {
 pub(super) struct Petition<'a> {
     permit: &'a Permit,
     asker: Asker,
-    wanted: OnceLock<Wanted>,
+    wanted: OnceLock<Arc<Wanted>>,
 }
 
 impl Permit {
@@ -59,13 +59,13 @@ impl Petition<'_> {
     /// # Errors
     /// [`Error::Denied`].
     pub(super) async fn decide(&self, wanted: Wanted) -> Result<(), Error> {
-        let wanted = self.wanted.get_or_init(|| wanted);
+        let wanted = self.wanted.get_or_init(|| Arc::new(wanted));
         if self.verdict_now(wanted)? == Action::Allow {
             return Ok(());
         }
         if let Err(no) = self.permit.questions.ask(&self.asker, wanted).await {
             self.permit.counters.denied(no.short());
-            return Err(no.told(&self.asker.executable(), &wanted.scopes.to_string()).into());
+            return Err(no.told(&self.asker.seen.executable, &wanted.scopes.to_string()).into());
         }
         // A person takes a while, and no yes beats a rule that denies by then.
         self.verdict_now(wanted).map(drop)
@@ -97,32 +97,19 @@ impl Petition<'_> {
         }
         counters.denied(&verdict.short());
         tracing::warn!(who = self.asker.in_words(), by = verdict.source(), "a token was denied");
-        Err(verdict.denied(&self.asker.executable(), &wanted.scopes.to_string()).into())
+        Err(verdict.denied(&self.asker.seen.executable, &wanted.scopes.to_string()).into())
     }
 
     /// Notes what came of it.
     pub(super) fn ended(&self, outcome: Result<Source, &ErrorAnswer>) {
         let (action, reason) = match outcome {
-            Ok(Source::Refresh) => ("token_given", "refresh".to_owned()),
-            Ok(_) => ("token_given", "cache".to_owned()),
-            Err(refused) => ("token_refused", refused.error.kind.clone()),
+            Ok(Source::Refresh) => ("token_given", "refresh".into()),
+            Ok(_) => ("token_given", "cache".into()),
+            Err(refused) => ("token_refused", refused.error.kind.clone().into()),
         };
-        let wanted = self.wanted.get();
         self.permit.counters.asked(&self.asker, outcome.is_ok());
-        self.permit.journal.note(
-            Note {
-                program: self.asker.executable(),
-                started_by: self.asker.started_by(),
-                claimed_name: self.asker.claimed_name.clone(),
-                grant: self.asker.grant.clone(),
-                action,
-                reason,
-                cache: wanted.map(|wanted| wanted.cache.clone()),
-                account: wanted.map(|wanted| wanted.home_account_id.clone()),
-                subject: wanted.map(Wanted::subject),
-            },
-            self.asker.pid,
-        );
+        let note = Note::of(&self.asker, self.wanted.get(), action, reason);
+        self.permit.journal.note(note, self.asker.pid);
     }
 }
 
@@ -131,7 +118,7 @@ impl Wanted {
         named_tenant(&self.tenant, &self.home_account_id)
     }
 
-    fn subject(&self) -> String {
+    pub(super) fn subject(&self) -> String {
         format!("{} in tenant {} for client {}", self.scopes, self.tenant_in_words(), self.client_id)
     }
 }

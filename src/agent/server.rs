@@ -57,8 +57,8 @@ const LIMITS: Limits = Limits {
 /// it, and must not take the agent for dead.
 const FAREWELL_OF_A_LOCK: Duration = Duration::from_secs(1);
 
-/// Bytes of an answer without its token.
-const USUAL_JSON: usize = 1024;
+/// Bytes of an answer without its token and scopes, which is wiped byte by byte.
+const USUAL_JSON: usize = 768;
 
 /// Longer passphrases are none.
 const LONGEST_PASSPHRASE: usize = 4096;
@@ -268,12 +268,15 @@ impl Desk {
                 let ask: AskToken = parse(body)?;
                 let petition = self.permit.petition(Asker::of(peer, name, ask.behind.as_ref()));
                 let answered = match self.session.engine() {
-                    Some(engine) => engine.token(ask, &petition).await.map_err(NoAnswer::boxed),
+                    // Large as it is, it is moved about once.
+                    Some(engine) => Box::pin(engine.token(ask, &petition)).await.map_err(NoAnswer::boxed),
                     None => Err(locked()),
                 };
                 petition.ended(answered.as_ref().map(|answer| answer.found).map_err(|refused| &**refused));
                 let answer = answered?;
-                Ok(json_within(answer.token.expose_secret().len() + USUAL_JSON, StatusCode::OK, &answer))
+                let scopes: usize = answer.scopes.iter().map(|scope| scope.len() + 3).sum();
+                let size = answer.token.expose_secret().len() + scopes + USUAL_JSON;
+                Ok(json_within(size, StatusCode::OK, &answer))
             }
             protocol::ACCOUNTS => {
                 let ask: AskAccounts = parse(body)?;

@@ -122,11 +122,11 @@ impl BoundSocket {
         &self.path
     }
 
-    /// The listener for the runtime.
-    pub(super) fn listener(&self) -> io::Result<tokio::net::UnixListener> {
+    /// The listener for the runtime, which does not block.
+    pub(super) fn listener(&self) -> io::Result<UnixListener> {
         let listener = self.listener.try_clone()?;
         listener.set_nonblocking(true)?;
-        tokio::net::UnixListener::from_std(listener)
+        Ok(listener)
     }
 }
 

@@ -1,6 +1,7 @@
 //! An HTTP/1.1 server that no client can hold up: everything it takes in is bounded in size, number
 //! and time, and whoever only sits there makes room for whoever asks.
 
+mod attempt;
 mod table;
 
 use std::convert::Infallible;
@@ -26,6 +27,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::table::{Place, Table};
+
+#[cfg(unix)]
+pub(crate) use self::attempt::is_attempt;
+pub(crate) use self::attempt::is_done_now;
+
+/// So many connections are let in and answered before all others have their turn.
+const MOST_AT_ONCE: u32 = 8;
 
 /// A whole answer.
 pub(crate) type Response = hyper::Response<Full<Bytes>>;
@@ -118,6 +126,7 @@ pub(crate) async fn serve<L: Listener>(
     mut stop: watch::Receiver<bool>,
 ) {
     let table = Arc::new(Table::<<L::Peer as Peer>::Program>::new(limits, Arc::clone(&traffic)));
+    let mut at_once = 0;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -130,7 +139,17 @@ pub(crate) async fn serve<L: Listener>(
         match accepted {
             Ok((stream, peer)) => {
                 let place = table.take_place(peer.program());
-                tokio::spawn(attend(stream, peer, place, limits, Arc::clone(&handler), stop.clone()));
+                let handler = Arc::clone(&handler);
+                let mut attended = Box::pin(attend(stream, peer, place, limits, handler, stop.clone()));
+                // What is there already and waits for nothing is answered on the spot.
+                if is_done_now(attended.as_mut()) {
+                    at_once += 1;
+                    if at_once < MOST_AT_ONCE {
+                        continue;
+                    }
+                } else {
+                    tokio::spawn(attended);
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
@@ -138,6 +157,7 @@ pub(crate) async fn serve<L: Listener>(
                 sleep(Duration::from_millis(20)).await;
             }
         }
+        at_once = 0;
         // Whoever has sent a request by now is busy before the next one comes in.
         tokio::task::yield_now().await;
     }

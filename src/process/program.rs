@@ -2,8 +2,6 @@
 //!
 //! What it proves, and what not, is written down in `docs/who-asks.md`.
 
-#[cfg(unix)]
-use std::os::fd::BorrowedFd;
 #[cfg(target_os = "linux")]
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -62,20 +60,10 @@ pub(crate) struct Handle(
     #[cfg(windows)] crate::windows::process::Process,
 );
 
-/// A process by what tells it from all others until the machine is started again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HandleId(u64);
-
-impl Handle {
-    /// `None` where the system has no such thing, as Linux before 6.9.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn id(&self) -> Option<HandleId> {
-        linux::id(self.0.as_fd()).map(HandleId)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    pub(crate) const fn id(&self) -> Option<HandleId> {
-        None
+#[cfg(target_os = "linux")]
+impl From<OwnedFd> for Handle {
+    fn from(handle: OwnedFd) -> Self {
+        Self(handle)
     }
 }
 
@@ -102,7 +90,7 @@ pub(crate) const fn runs(_pid: i32) -> Option<FileId> {
 }
 
 /// A handle of whoever has this number.
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
 pub(crate) fn handle_of(pid: i32) -> Option<Handle> {
     linux::handle_of(pid).map(Handle)
 }
@@ -137,28 +125,15 @@ pub(crate) fn handle_of(pid: i32) -> Option<Handle> {
     crate::windows::process::Process::open(pid.try_into().ok()?).ok().map(Handle)
 }
 
-/// A handle of the process at the other end of this socket, if the system has such. Before Linux 6.5
-/// it is of whoever has the number now.
-#[cfg(target_os = "linux")]
-pub(crate) fn peer_of(socket: BorrowedFd<'_>, pid: Option<i32>) -> Option<Handle> {
-    linux::peer_handle(socket).or_else(|| linux::handle_of(pid?)).map(Handle)
-}
-
-#[cfg(all(unix, not(target_os = "linux")))]
-pub(crate) const fn peer_of(_socket: BorrowedFd<'_>, _pid: Option<i32>) -> Option<Handle> {
-    None
-}
-
 #[cfg(target_os = "linux")]
 mod linux {
     use std::ffi::{CStr, OsStr};
-    use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+    use std::os::fd::{BorrowedFd, OwnedFd};
     use std::os::unix::ffi::OsStrExt as _;
     use std::path::{Path, PathBuf};
-    use std::sync::OnceLock;
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, fstat, fstatfs, openat, readlinkat, statat};
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, openat, readlinkat, statat};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
     use super::{FileId, Program, Stands};
@@ -232,41 +207,8 @@ mod linux {
         statat(CWD, format!("/proc/{pid}/exe"), AtFlags::empty()).ok().as_ref().map(file_id)
     }
 
-    /// Where handles of processes are files of their own, that file's number is never used again.
-    pub(super) fn id(handle: BorrowedFd<'_>) -> Option<u64> {
-        const PID_FS_MAGIC: u64 = 0x5049_4446;
-        static IS_ITS_OWN: OnceLock<bool> = OnceLock::new();
-        let is_its_own = || fstatfs(handle).is_ok_and(|system| system.f_type as u64 == PID_FS_MAGIC);
-        if !IS_ITS_OWN.get_or_init(is_its_own) {
-            return None;
-        }
-        fstat(handle).ok().map(|stat| stat.st_ino)
-    }
-
     pub(super) fn handle_of(pid: i32) -> Option<OwnedFd> {
         pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
-    }
-
-    /// Linux 6.5 and newer: a handle of the process that connected, whoever has its number by now.
-    #[expect(unsafe_code, reason = "rustix does not know this option of sockets yet")]
-    pub(super) fn peer_handle(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
-        let mut handle: libc::c_int = -1;
-        let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).ok()?;
-        // SAFETY: the kernel writes one int, for which there is room, and its length.
-        let done = unsafe {
-            libc::getsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_PEERPIDFD,
-                (&raw mut handle).cast(),
-                &raw mut length,
-            )
-        };
-        if done != 0 || handle < 0 {
-            return None;
-        }
-        // SAFETY: the kernel made this descriptor for us just now.
-        Some(unsafe { OwnedFd::from_raw_fd(handle) })
     }
 }
 
@@ -325,8 +267,6 @@ mod windows {
 
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) mod tests {
-    use std::os::fd::AsFd as _;
-    use std::os::unix::net::UnixStream;
     use std::path::Path;
     use std::process::{Child, Command, Stdio};
     use std::{fs, io};
@@ -397,13 +337,6 @@ pub(crate) mod tests {
         assert!(look_at(own, None).is_some());
         assert_eq!(look_at(own, Some(&handle)), None);
         assert_eq!(look_at(pid, None), None);
-    }
-
-    #[test]
-    fn the_peer_of_a_socket_is_the_process_that_made_it() {
-        let (one, _other) = UnixStream::pair().unwrap();
-        let Handle(handle) = peer_of(one.as_fd(), None).expect("Linux 6.5 or newer");
-        assert!(!linux::has_ended(handle.as_fd()));
     }
 
     #[test]
