@@ -1,8 +1,14 @@
 //! A finished program, and what to expect of it.
 
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+/// Nothing that is run here takes so long: a test that waits for ever says nothing.
+const IN_VAIN: Duration = Duration::from_secs(300);
 
 /// What a program left behind.
 #[derive(Debug)]
@@ -16,7 +22,19 @@ pub(crate) struct Run {
 /// Runs a program without input.
 pub(crate) fn run(command: &mut Command) -> Run {
     let shown = format!("{:?}", command.get_args().collect::<Vec<_>>());
-    let output = command.stdin(Stdio::null()).output().unwrap();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    let (ended, end) = mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        let in_vain = end.recv_timeout(IN_VAIN) == Err(RecvTimeoutError::Timeout);
+        if in_vain {
+            kill_process(pid, Signal::KILL).ok();
+        }
+        in_vain
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(ended);
+    assert!(!watch.join().unwrap(), "it did not end: {shown}");
     Run::of(output, shown)
 }
 
