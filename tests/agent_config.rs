@@ -72,6 +72,21 @@ fn a_rule_holds_from_when_it_is_written_to_when_it_is_taken_back() {
     assert_eq!(agent.status()["config"]["problem"], json!(null), "it need not be there");
 }
 
+#[test]
+fn a_file_that_is_named_from_here_is_the_same_for_an_agent_that_is_left_behind() {
+    let world = signed_in();
+    let folder = world.home().join("here");
+    fs::create_dir(&folder).unwrap();
+    let file = folder.join("mine.toml");
+    write(&file, DENY_GRAPH);
+    let mut start = world.command(&["agent", "start"]);
+    run(start.current_dir(&folder).env("TOKENKEEP_CONFIG", "mine.toml")).ok();
+    let status = world.run(&["agent", "status", "--json"]).ok().json();
+    assert_eq!(status["config"]["path"], json!(file));
+    world.run(&["token", "--scope", GRAPH]).exits(9);
+    world.run(&["agent", "stop"]).ok();
+}
+
 fn questions(world: &World) -> Vec<Value> {
     world.run(&["agent", "consent", "--json"]).ok().json()["open"].as_array().unwrap().clone()
 }

@@ -233,6 +233,7 @@ fn start(lock: &LockOptions, settings: &Settings, output: Output) -> Result<(), 
         .args(["agent", "--detached", "--json"])
         .args(lock.words())
         .args(&settings.given)
+        .envs(service::files_of_environment())
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -16,6 +16,7 @@ mod task;
 #[cfg(any(target_os = "macos", windows, test))]
 mod xml;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -45,6 +46,14 @@ const VARIABLES: [&str; 7] = [
     "XDG_STATE_HOME",
 ];
 
+/// Those of them that name files.
+const FILES: [&str; 3] = ["SSL_CERT_FILE", "TOKENKEEP_CONFIG", "TOKENKEEP_PASSPHRASE_FILE"];
+
+/// The files that this environment names, for a process that runs in another folder.
+pub(super) fn files_of_environment() -> impl Iterator<Item = (&'static str, PathBuf)> {
+    FILES.into_iter().filter_map(|name| Some((name, std::path::absolute(variable(name)?).ok()?)))
+}
+
 /// What the service runs.
 #[derive(Debug)]
 struct Run {
@@ -62,7 +71,12 @@ impl Run {
         let mut arguments = vec!["agent".to_owned()];
         arguments.extend(lock.words());
         arguments.extend(settings.given_anywhere());
-        let set = VARIABLES.into_iter().filter_map(|name| Some((name, variable(name)?)));
+        let files: HashMap<_, _> = files_of_environment().collect();
+        let value_of = |name| match files.get(name) {
+            Some(file) => Some(file.display().to_string()),
+            None => variable(name),
+        };
+        let set = VARIABLES.into_iter().filter_map(|name| Some((name, value_of(name)?)));
         let run = Self {
             program: program.to_str().unwrap_or_default().to_owned(),
             arguments,
