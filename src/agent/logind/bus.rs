@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::future::pending;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,9 @@ const GONE: [&str; 2] =
 
 /// A bus or a logind that does not answer in this time does not work.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the system's bus is unless the environment says otherwise (D-Bus Specification, "System message bus").
+const USUAL_SOCKET: &str = "/var/run/dbus/system_bus_socket";
 
 /// How long it is until the bus is looked for again; twice as long after each failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -131,6 +135,11 @@ struct Logind {
 impl Logind {
     /// Listens first, and puts sleep off then, so that none goes by unheard.
     async fn listen(on: LockOn) -> zbus::Result<(Self, Option<Inhibitor>)> {
+        // Where there is none, as in a container, looking for it again and again stays as cheap as that.
+        let is_elsewhere = std::env::var_os("DBUS_SYSTEM_BUS_ADDRESS").is_some();
+        if !is_elsewhere && !Path::new(USUAL_SOCKET).exists() {
+            return Err(zbus::Error::Failure(format!("there is no {USUAL_SOCKET}")));
+        }
         let building = connection::Builder::system()?.method_timeout(PATIENCE).build();
         let bus = timeout(PATIENCE, building).await.map_err(|_| timed_out())??;
         let mut signals = Vec::new();
