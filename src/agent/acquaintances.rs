@@ -132,8 +132,8 @@ mod tests {
         assert!(known.look_at(&peer).parent.is_some());
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(known.look_at(&peer).program.is_none(), "it has ended");
-        assert!(known.handle_of(peer.pid).is_none());
+        assert!(known.handle_of(peer.pid).is_none(), "it has ended");
+        assert!(known.look_at(&peer).program.is_none());
     }
 
     #[test]

@@ -450,6 +450,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn whoever_asks_in_a_row_leaves_others_their_turn() {
+        let many = MOST_AT_ONCE as usize + 1;
+        let world = World::within(Limits { connections: many, connections_of_a_program: many, ..LIMITS });
+        let mut asking = Vec::new();
+        for _ in 0..many {
+            asking.push(world.send("a", "GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await);
+        }
+        let turns = Arc::<AtomicU64>::default();
+        let counted = Arc::clone(&turns);
+        tokio::spawn(async move {
+            loop {
+                counted.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+            }
+        });
+        let last = asking.last_mut().expect("there are some");
+        assert_eq!(first_line(last).await, "HTTP/1.1 200 OK");
+        assert!(turns.load(Ordering::SeqCst) >= 2, "one of them before the last request");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_request_that_is_being_answered_is_never_sent_away() {
         let world = World::new();
         let mut waiting = Vec::new();
