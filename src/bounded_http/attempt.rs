@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 
 thread_local! {
-    static IS_ATTEMPT: Cell<bool> = const { Cell::new(false) };
+    static IS_ATTEMPT: Cell<bool> = Cell::default();
 }
 
 /// Whether what is polled now is only tried: if it has to wait it is polled again by somebody who
