@@ -1,8 +1,8 @@
 //! The agent's routes, from the first connection to a clean end.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -141,20 +141,26 @@ pub(crate) async fn serve(
     ready();
     let mut ending = stopped.clone();
     let serving = bounded_http::serve(listener, LIMITS, Arc::clone(&desk), traffic, stopped);
-    let told = async {
+    let is_lock = || session.leaves_because().is_some() && !ending::was_asked_for();
+    let told = Once::new();
+    let tell = || told.call_once(|| tell_the_system("STOPPING=1"));
+    let until_left = async {
         ending.wait_for(|stop| *stop).await.ok();
-        if session.leaves_because().is_some() && !ending::was_asked_for() {
+        if is_lock() {
             sleep(FAREWELL_OF_A_LOCK).await;
         } else {
-            tell_the_system("STOPPING=1");
+            tell();
             std::future::pending::<()>().await;
         }
     };
     tokio::select! {
-        // The manager is told before the serving ends.
+        // The manager is told before the serving ends,
         biased;
-        () = told => {}
-        () = serving => {}
+        () = until_left => {}
+        // unless it ends on the spot, with the request that wanted that.
+        () = serving => if !is_lock() {
+            tell();
+        },
     }
     signals.abort();
     clocks.abort();
