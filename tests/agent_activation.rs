@@ -1,15 +1,14 @@
 //! A socket that a service manager listens on is served, and the manager is told when.
 
 use std::os::fd::AsRawFd as _;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::UnixListener;
 use std::process::Command;
-use std::time::Duration;
 
 use emulator::USER_ONE;
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::json;
 
-use crate::support::{Agent, SCOPE, World, read_reply, run};
+use crate::support::{Agent, Manager, SCOPE, World, read_reply, run};
 
 /// `tokenkeep agent` with this as its descriptor 3.
 fn activated(world: &World, redirection: &str) -> Command {
@@ -28,31 +27,23 @@ fn a_socket_that_is_handed_over_is_served_and_the_manager_is_told() {
     let socket = world.home().join("handed.sock");
     let listener = UnixListener::bind(&socket).unwrap();
     fcntl_setfd(&listener, FdFlags::empty()).unwrap();
-    let manager = world.home().join("notify");
-    let told = UnixDatagram::bind(&manager).unwrap();
-    // Only a test that fails waits for it.
-    told.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let next = || {
-        let mut text = [0; 64];
-        let length = told.recv(&mut text).unwrap();
-        String::from_utf8_lossy(&text[..length]).trim().to_owned()
-    };
+    let manager = Manager::of(&world);
 
     // Asked before anybody serves: the socket keeps what comes early.
     let mut early = std::os::unix::net::UnixStream::connect(&socket).unwrap();
     std::io::Write::write_all(&mut early, b"GET /v1/hello HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
         .unwrap();
     let redirection = format!("<&{}", listener.as_raw_fd());
-    let agent = Agent::start(activated(&world, &redirection).env("NOTIFY_SOCKET", &manager), &socket);
+    let agent = Agent::start(manager.runs(&mut activated(&world, &redirection)), &socket);
     assert_eq!(read_reply(&mut early).ok()["pid"], agent.pid());
-    assert_eq!(next(), "READY=1");
+    assert_eq!(manager.next(), "READY=1");
     let asked = run(world.command(&["token", "--scope", SCOPE, "--json"]).env("TOKENKEEP_SOCK", &socket));
     assert_eq!(asked.ok().json()["source"], "agent");
     assert_eq!(agent.status()["socket"], json!(socket));
 
     agent.terminate();
     assert_eq!(agent.ended().0, Some(0));
-    assert_eq!(next(), "STOPPING=1");
+    assert_eq!(manager.next(), "STOPPING=1");
     assert!(socket.exists(), "it belongs to whoever made it");
 }
 

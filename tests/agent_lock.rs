@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use emulator::{Answer, Script, USER_ONE, USER_TWO};
 use rustix::process::Signal;
@@ -17,8 +16,8 @@ use tokenkeep::credential::TokenCredential as _;
 use tokenkeep::{Error, TokenSource};
 
 use crate::support::{
-    Agent, GRAPH, Run, SCOPE, Stopped, World, found, found_in, names, post, proofs, read_reply, report,
-    repository, request, run, secrets_of, touching, until,
+    Agent, GRAPH, Manager, Run, SCOPE, Stopped, World, found, found_in, names, post, proofs, read_reply,
+    report, repository, request, run, secrets_of, touching, until,
 };
 
 const PASSPHRASE: &str = "correct horse battery staple, and a zebra";
@@ -183,11 +182,8 @@ fn whoever_asks_a_locked_agent_is_refused_and_nobody_goes_round_it() {
     assert_eq!(token.source, TokenSource::Agent);
 }
 
-#[test]
-fn a_lock_saves_what_the_provider_owes_and_keeps_the_process_and_its_socket() {
-    let world = World::plaintext();
-    world.login(USER_ONE, &[]);
-    let agent = Agent::of(&world);
+/// A client that waits for a new token, whose provider has the question and answers when it is released.
+fn asking_a_provider_that_waits(world: &World, agent: &Agent) -> UnixStream {
     let kind = "token.refresh_token";
     world.emulator.script(Script::once(Answer::Normal).kind(kind).held());
     let mut asking = agent.connect();
@@ -196,6 +192,15 @@ fn a_lock_saves_what_the_provider_owes_and_keeps_the_process_and_its_socket() {
     std::io::Write::write_all(&mut asking, post("/v1/token", &ask).as_bytes()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(world.emulator.wait_for(kind, 1));
+    asking
+}
+
+#[test]
+fn a_lock_saves_what_the_provider_owes_and_keeps_the_process_and_its_socket() {
+    let world = World::plaintext();
+    world.login(USER_ONE, &[]);
+    let agent = Agent::of(&world);
+    let _asking = asking_a_provider_that_waits(&world, &agent);
     // Half a request of somebody else's does not hold it up.
     let mut half = agent.connect();
     std::io::Write::write_all(&mut half, b"POST /v1/token HTTP/1.1\r\n").unwrap();
@@ -224,26 +229,10 @@ fn an_end_that_is_wanted_during_a_lock_waits_for_what_the_provider_owes() {
     for by_signal in [false, true] {
         let world = World::plaintext();
         world.login(USER_ONE, &[]);
-        let manager = world.home().join("notify");
-        let told = UnixDatagram::bind(&manager).unwrap();
-        // Only a test that fails waits for it.
-        told.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let next = || {
-            let mut text = [0; 64];
-            let length = told.recv(&mut text).unwrap();
-            String::from_utf8_lossy(&text[..length]).trim().to_owned()
-        };
-        let mut command = world.command(&["agent"]);
-        let agent = Agent::start(command.env("NOTIFY_SOCKET", &manager), &world.agent_socket());
-        assert_eq!(next(), "READY=1");
-        let kind = "token.refresh_token";
-        world.emulator.script(Script::once(Answer::Normal).kind(kind).held());
-        let mut asking = agent.connect();
-        let mut ask = world.agent_question();
-        ask["scopes"] = json!([GRAPH]);
-        std::io::Write::write_all(&mut asking, post("/v1/token", &ask).as_bytes()).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(world.emulator.wait_for(kind, 1));
+        let manager = Manager::of(&world);
+        let agent = Agent::start(manager.runs(&mut world.command(&["agent"])), &world.agent_socket());
+        assert_eq!(manager.next(), "READY=1");
+        let asking = asking_a_provider_that_waits(&world, &agent);
         let mut locking = agent.connect();
         std::io::Write::write_all(&mut locking, post("/v1/lock", &json!({})).as_bytes()).unwrap();
         until("it is locked", || agent.get("/v1/hello").ok()["state"] == "locked");
@@ -254,7 +243,7 @@ fn an_end_that_is_wanted_during_a_lock_waits_for_what_the_provider_owes() {
         } else {
             assert_eq!(agent.post("/v1/shutdown", &json!({})).ok()["state"], "locked");
         }
-        assert_eq!(next(), "STOPPING=1");
+        assert_eq!(manager.next(), "STOPPING=1");
         world.emulator.release();
         let (code, said) = agent.ended();
         assert_eq!(code, Some(0), "{said}");

@@ -57,7 +57,7 @@ const LIMITS: Limits = Limits {
 /// it, and must not take the agent for dead.
 const FAREWELL_OF_A_LOCK: Duration = Duration::from_secs(1);
 
-/// Bytes of an answer without its token and scopes, which is wiped byte by byte.
+/// Bytes of an answer without its token, scopes and name, which is wiped byte by byte.
 const USUAL_JSON: usize = 768;
 
 /// Longer passphrases are none.
@@ -281,7 +281,8 @@ impl Desk {
                 petition.ended(answered.as_ref().map(|answer| answer.found).map_err(|refused| &**refused));
                 let answer = answered?;
                 let scopes: usize = answer.scopes.iter().map(|scope| scope.len() + 3).sum();
-                let size = answer.token.expose_secret().len() + scopes + USUAL_JSON;
+                let name = answer.account.as_ref().map_or(0, |account| account.username.len());
+                let size = answer.token.expose_secret().len() + scopes + name + USUAL_JSON;
                 Ok(json_within(size, StatusCode::OK, &answer))
             }
             protocol::ACCOUNTS => {

@@ -6,6 +6,7 @@ mod conversation;
 mod doors;
 mod keyring;
 mod listening;
+mod manager;
 mod memory;
 mod person;
 mod private_network;
@@ -34,6 +35,7 @@ pub(crate) use self::clients::{
 pub(crate) use self::conversation::{Answer, converse, converse_openly};
 pub(crate) use self::doors::{Reply, Served, first_line};
 pub(crate) use self::fake_sign_in::{fake_sign_in, scope_of};
+pub(crate) use self::manager::Manager;
 pub(crate) use self::memory::{found_in, names, secrets_of};
 pub(crate) use self::person::{Person, browse, follow, on_a_terminal, wait_for_file};
 pub(crate) use self::private_network::PrivateNetwork;
